@@ -1,0 +1,84 @@
+"""The calls an agent makes to the controllers, over oslo.messaging.
+
+Target: topic `CONTROLLER_TOPIC`, namespace none, version `VERSION`. Every method takes one argument `request` and
+returns one value; both are `wire.to_text(wire.encode(struct))` of the structs below, named `<Method>` and
+`<Method>Reply`, so that the typed decoder checks them. Every call may be repeated: they set states, and do not count.
+A request that makes no sense raises `Refused` at the caller, with one sentence.
+"""
+
+import msgspec
+
+from selvedge.topics import Snapshot
+
+CONTROLLER_TOPIC = "selvedge-controller"
+VERSION = "1.0"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Sent once at start, before anything else, then every `report_interval` seconds.
+
+    Makes the host known (its tunnel end point goes to the topic `hosts`) and alive, and compares versions.
+    `configurations` is shown as it is by the API's agents list, `counts` too (flows, ports, drops …).
+    """
+
+    host: str
+    tunnel_ip: str | None
+    configurations: dict[str, str | int | bool | list[str] | dict[str, str] | dict[str, int] | None]
+    started_at: str
+    topics: dict[str, int] = {}
+
+
+class ReportReply(msgspec.Struct, frozen=True):
+    """Topics whose version differs from the reported one: subscribe to them again."""
+
+    stale: tuple[str, ...] = ()
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """Bind the host's queue to `topics` (topic -> version known, 0 for none) and unbind it from `drop`.
+
+    The controller binds first and reads afterwards, so nothing falls between. A topic whose version is the known one
+    sends no snapshot.
+    """
+
+    host: str
+    topics: dict[str, int]
+    drop: tuple[str, ...] = ()
+
+
+class SubscribeReply(msgspec.Struct, frozen=True):
+    snapshots: tuple[Snapshot, ...] = ()
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """These ports' interfaces are plugged here, and no binding says where they belong."""
+
+    host: str
+    ports: tuple[str, ...]
+
+
+class ClaimReply(msgspec.Struct, frozen=True):
+    """Port -> `claimed` (bound to the host now, or before), `elsewhere` (bound to another host) or `unknown`."""
+
+    results: dict[str, str]
+
+
+class Wired(msgspec.Struct, frozen=True):
+    """Ports whose flows the switch has confirmed (`up`) and ports that are unplugged or failed (`down`).
+
+    A claimed port that goes down is released: its next plug, anywhere, claims it again.
+    """
+
+    host: str
+    up: tuple[str, ...] = ()
+    down: tuple[str, ...] = ()
+
+
+class WiredReply(msgspec.Struct, frozen=True):
+    """Ports of the request that are not bound to this host (any more); nothing was changed for them."""
+
+    ignored: tuple[str, ...] = ()
+
+
+class Refused(Exception):
+    """The controller does not do what was asked; the text says why."""

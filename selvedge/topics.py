@@ -1,0 +1,41 @@
+"""Topics: tiny replicated logs, each with a version.
+
+The controller raises a topic's version in the transaction that changes its objects and publishes an `Update` that
+carries the new states. A receiver that knows version n applies n+1, ignores anything up to n, and asks for a
+`Snapshot` when it sees a gap. So loss, duplication and reordering are normal inputs, and no message is special.
+The receiver's state machine is `agents.topics`; the writer is `controller.feed`.
+"""
+
+import msgspec
+
+from selvedge.topology import Object, Ref
+
+HOSTS = "hosts"
+"""The topic of all tunnel end points (`Host` objects)."""
+
+
+def host_topic(host: str) -> str:
+    """The topic of what is bound to one host (`Binding` objects)."""
+    return f"host/{host}"
+
+
+def segment_topic(segment: str) -> str:
+    """The topic of one segment: its `Segment` and the `Endpoint`s on it."""
+    return f"segment/{segment}"
+
+
+class Update(msgspec.Struct, frozen=True, tag="update"):
+    """The change of a topic from `version - 1` to `version`: new states, and names of what is gone."""
+
+    topic: str
+    version: int
+    upserts: tuple[Object, ...] = ()
+    deletes: tuple[Ref, ...] = ()
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
+    """All objects of a topic at `version`. A topic that does not exist (any more) is empty, at version 0."""
+
+    topic: str
+    version: int
+    objects: tuple[Object, ...] = ()
