@@ -1,0 +1,1 @@
+"""Tests: `unit` needs neither root nor services, `functional` needs both, `fleet` has thousands of agents."""
