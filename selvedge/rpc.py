@@ -6,6 +6,8 @@ returns one value; both are `wire.to_text(wire.encode(struct))` of the structs b
 A request that makes no sense raises `Refused` at the caller, with one sentence.
 """
 
+from typing import Any
+
 import msgspec
 
 from selvedge.topics import Snapshot
@@ -23,7 +25,7 @@ class Report(msgspec.Struct, frozen=True):
 
     host: str
     tunnel_ip: str | None
-    configurations: dict[str, str | int | bool | list[str] | dict[str, str] | dict[str, int] | None]
+    configurations: dict[str, Any]
     started_at: str
     topics: dict[str, int] = {}
 

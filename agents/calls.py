@@ -1,0 +1,147 @@
+"""The questions an agent asks the controllers: a thread for each kind, so that a large snapshot delays no claim.
+
+`submit` never blocks; the answer comes back as an event. Whatever may pass by itself (no broker, no controller, no
+database, a timeout) is tried again here with growing, jittered pauses until it is answered: all calls set states,
+and do not count, so repeating them is harmless. What repeating cannot cure comes back as the answer's error.
+Calls of one kind are sent in the order of `submit`, one at a time; merging what piles up is the reactor's business.
+
+oslo.messaging is imported by these threads, while the rest of the agent starts.
+"""
+
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from oslo_config import cfg
+
+from selvedge import rpc, wire
+
+LOG = logging.getLogger(__name__)
+
+Kind = Literal["report", "subscribe", "claim", "wired"]
+Question = rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired
+Reply = rpc.ReportReply | rpc.SubscribeReply | rpc.ClaimReply | rpc.WiredReply
+
+REPLIES: dict[Kind, type[Any]] = {
+    "report": rpc.ReportReply,
+    "subscribe": rpc.SubscribeReply,
+    "claim": rpc.ClaimReply,
+    "wired": rpc.WiredReply,
+}
+
+TIMEOUT = 10.0
+"""Seconds to wait for one answer."""
+
+PAUSES = (0.2, 10.0)
+"""Seconds before the first and, doubling, at most before any further attempt; each is scattered by half."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Exactly one of `reply` and `error` is set. The error is `rpc.Refused` or `wire.Unreadable`."""
+
+    kind: Kind
+    request: Question
+    reply: Reply | None
+    error: Exception | None
+
+
+@dataclass
+class Counters:
+    sent: int = 0
+    answered: int = 0
+    refused: int = 0
+    timeouts: int = 0
+    retries: int = 0
+
+
+class Calls:
+    """The client side of `selvedge.rpc`. Its threads are daemons: `stop` waits for nobody."""
+
+    def __init__(self, conf: cfg.ConfigOpts, events: Callable[[Answer], None]) -> None:
+        """`events` is called in these threads, and must neither block nor raise."""
+        self._conf = conf
+        self._events = events
+        self._counters = Counters()
+        self._stopped = threading.Event()
+        self._client_lock = threading.Lock()
+        self._transport: Any = None
+        self._client: Any = None
+        self._queues: dict[Kind, queue.SimpleQueue[Question | None]] = {kind: queue.SimpleQueue() for kind in REPLIES}
+
+    def start(self) -> None:
+        for kind in REPLIES:
+            threading.Thread(target=self._work, args=(kind,), name=f"calls-{kind}", daemon=True).start()
+
+    def stop(self) -> None:
+        """No events after this. A call under way is left to itself."""
+        self._stopped.set()
+        for waiting in self._queues.values():
+            waiting.put(None)
+        if self._transport is not None:  # closing its connections takes seconds that nobody needs to wait for
+            threading.Thread(target=self._transport.cleanup, name="calls-end", daemon=True).start()
+
+    def submit(self, kind: Kind, request: Question) -> None:
+        """Send it when its turn comes. Any thread; never blocks."""
+        self._queues[kind].put(request)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return asdict(self._counters)
+
+    def _connected(self) -> Any:
+        """The client that all threads share; the first one pays for the import."""
+        with self._client_lock:
+            if self._client is None:
+                from selvedge.messaging import rpc_transport
+
+                state = self._conf.agent.state_dir
+                self._transport = rpc_transport(self._conf, self._conf.host, "selvedge-agent", lock_path=state, pool=1)
+                import oslo_messaging
+
+                target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, version=rpc.VERSION)
+                # Without a controller the call fails at once, instead of by its timeout.
+                at_once = oslo_messaging.TransportOptions(at_least_once=True)
+                self._client = oslo_messaging.get_rpc_client(
+                    self._transport, target, timeout=TIMEOUT, retry=1, transport_options=at_once
+                )
+            return self._client
+
+    def _work(self, kind: Kind) -> None:
+        self._connected()
+        while (request := self._queues[kind].get()) is not None and not self._stopped.is_set():
+            answer = self._insist(kind, request)
+            if answer is not None and not self._stopped.is_set():
+                self._events(answer)
+
+    def _insist(self, kind: Kind, request: Question) -> Answer | None:
+        """Ask until there is an answer; None when stopped."""
+        import oslo_messaging
+
+        text = wire.to_text(wire.encode(request))
+        pause = PAUSES[0]
+        while not self._stopped.is_set():
+            self._counters.sent += 1
+            try:
+                reply = wire.decode(wire.from_text(self._connected().call({}, kind, request=text)), REPLIES[kind])
+            except (rpc.Refused, wire.Unreadable) as error:
+                self._counters.refused += 1
+                LOG.error("%s: %s", kind, error.args[0] if error.args else error)
+                return Answer(kind, request, None, error)
+            except Exception as error:  # whatever a library or a remote side raises, the next attempt may work
+                if isinstance(error, oslo_messaging.MessagingTimeout):
+                    self._counters.timeouts += 1
+                LOG.warning(
+                    "%s: no answer, next attempt in about %.1f s: %s", kind, pause, str(error).partition("\n")[0]
+                )
+            else:
+                self._counters.answered += 1
+                return Answer(kind, request, reply, None)
+            self._counters.retries += 1
+            self._stopped.wait(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, PAUSES[1])
+        return None

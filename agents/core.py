@@ -1,0 +1,435 @@
+"""The agent's mind: events in, effects out, no I/O, no thread, no clock.
+
+`step` takes everything that has piled up, makes it facts of the engine, and yields what has to be done: calls to the
+controllers, a transaction for Open vSwitch's database, a batch for the switch. Effects come as soon as they are
+known, so that a controller reads a snapshot while flows are still being compiled. No event writes a flow: flows are
+the engine's function of the facts, the programmer sends the difference.
+
+Nothing is sent to the switch before the agent knows all it should: what is plugged (the database is loaded) and what
+that means (every needed topic was answered). Until then the flows of a former life stay as they are.
+
+What a port is at the moment, and why, is said by `agents.conditions`; what others were told of it is kept by
+`agents.wiring`. Who runs this: `agents.reactor`. What people see of it: `agents.report`.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from agents import bridge, interest, report
+from agents.calls import Answer, Kind
+from agents.conditions import WAITING, Conditions, Settings, Status, named
+from agents.inventory import Inventory, Plugged, Role
+from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Operations, Transacted, Updated
+from agents.session import FeedDown, FeedEvent, FeedMessages, FeedUp
+from agents.topics import Change, Topics
+from agents.wiring import Claims, Wiring
+from openflow.batch import Batch, Confirmed, Connected, Disconnected, Rejected, SwitchEvent, Trouble
+from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
+from openflow.incremental import Engine
+from openflow.programmer import Programmer
+from selvedge.rpc import Claim, ClaimReply, Report, ReportReply, Subscribe, SubscribeReply, Wired, WiredReply
+from selvedge.topics import host_topic
+from selvedge.topology import OVERLAYS, Binding, Endpoint, Object, Ref, Segment
+
+LOG = logging.getLogger(__name__)
+
+BRIDGE_RETRY = 1.0
+"""Seconds until a transaction that the database refused is planned again; it is planned again at once otherwise."""
+
+REFUSED_RETRY = 5.0
+"""Seconds until a controller that refused a report or a subscription is asked again."""
+
+Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
+
+
+class Call(NamedTuple):
+    """Ask the controllers; the answer comes as an `Answer`."""
+
+    kind: Kind
+    request: Report | Subscribe | Claim | Wired
+
+
+class Transact(NamedTuple):
+    """Write to Open vSwitch's database; the end comes as a `Transacted`."""
+
+    operations: Operations
+
+
+class Submit(NamedTuple):
+    """Send to the switch; the end comes as `Confirmed` or `Rejected`."""
+
+    batch: Batch
+
+
+class Warm(NamedTuple):
+    """These are the tunnel end points that packets may go to from now on. `again`: the switch may know none of them."""
+
+    peers: frozenset[str]
+    again: bool
+
+
+Effect = Call | Transact | Submit | Warm
+
+
+class Core:
+    """All state of the agent. One thread calls it; `agents.report` reads it."""
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self.settings = settings
+        self.inventory = Inventory(settings.integration_bridge)
+        self.engine = Engine()
+        self.programmer = Programmer()
+        self.topics = Topics()
+        self.wiring = Wiring()
+        self.claims = Claims()
+        self.bindings: dict[str, Binding] = {}
+        self.ports: dict[str, Status] = {}
+        self.problems: tuple[bridge.Problem, ...] = ()
+        self.troubles: dict[str, str] = {}
+        """What else an operator should know: source -> text."""
+        self.conditions = Conditions(settings, self.inventory, self.engine, self.programmer)
+        self.settled = False
+        """Whether the agent was in sync once: from then on the controllers are told what ports are."""
+        self._wanted = bridge.Wanted(
+            settings.integration_bridge,
+            settings.datapath_type,
+            settings.tunnel_ip,
+            settings.tunnel_types,
+            settings.bridge_mappings,
+        )
+        self._loaded = self._database_up = self._planning = self._plan_due = False
+        self._plan_after = 0.0
+        self._feed_up = self._reported = self._released = False
+        self._report_due: float | None = now
+        self._subscribe_after = 0.0
+        self._bindings_changed = True
+        self._strict = False
+        self._recheck: set[str] = set()
+        self._recheck_all = False
+        self._waiting: set[str] = set()
+        self._failing: set[str] = set()
+        self._aboard: frozenset[str] = frozenset()
+        self._failed: dict[object, str] = {}
+        self._peers: frozenset[str] = frozenset()
+        self._warm_again = False
+        self.engine.apply([Self(settings.host, settings.tunnel_ip)])
+
+    # --- in
+
+    def step(self, events: Iterable[Event], now: float) -> Iterator[Effect]:
+        """Take events in their order, then do what is due at `now`. The caller must exhaust the iterator."""
+        for event in events:
+            self._take(event, now)
+        if self._bindings_changed:
+            self._bindings_changed = False
+            self._apply(self.topics.set_interest(interest.topics(self.settings.host, self.bindings.values())))
+        yield from self._ask(now)
+        yield from self._plan(now)
+        self._compile()
+        self._judge_ports()
+        if (batch := self.programmer.next_batch(now)) is not None:
+            self._aboard = frozenset(self._waiting)
+            yield Submit(batch)
+        if self._peers != (peers := frozenset(self.engine.peers)) or (self._warm_again and peers):
+            self._peers = peers
+            yield Warm(peers, self._warm_again)
+        self._warm_again = False
+        if not self.settled and self.in_sync:
+            self.settled = self._recheck_all = True
+            self._judge_ports()
+        yield from self._tell()
+
+    def deadline(self) -> float | None:
+        """When `step` has something to do even if nothing happens; None: never."""
+        times = [self._report_due, self.programmer.next_retry()]
+        if self._plan_due and not self._planning and self._database_up:
+            times.append(self._plan_after)
+        if self._may_subscribe and (due := self.topics.deadline()) is not None:
+            times.append(max(due, self._subscribe_after))
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def in_sync(self) -> bool:
+        """Everything that this host should know is known, and the switch has it."""
+        return self._released and self.topics.synced and self.programmer.synced
+
+    def failed_owners(self) -> list[str]:
+        """Whose flows are missing, and why, one line each."""
+        refused = {
+            owner: ", ".join(sorted({str(refusal) for refusal in failure.refusals.values()}))
+            for owner, failure in self.programmer.failed.items()
+        }
+        return [f"{named(owner)}: {reason}" for owner, reason in (self._failed | refused).items()]
+
+    def _take(self, event: Event, now: float) -> None:
+        match event:
+            case FeedMessages(updates):
+                for update in updates:
+                    self._apply(self.topics.update(update, now))
+            case FeedUp(fresh):
+                self._feed_up = True
+                if fresh:
+                    self.topics.lost()
+            case FeedDown():
+                self._feed_up = False
+            case Answer():
+                self._answer(event, now)
+            case Loaded() | Updated() | Transacted() | DatabaseLost():
+                self._take_from_database(event, now)
+            case _:
+                self._take_from_switch(event, now)
+
+    def _take_from_database(self, event: DatabaseEvent, now: float) -> None:
+        match event:
+            case Updated(rows):
+                self._plan_due = True
+                self._plugs(self.inventory.update(rows))
+            case Loaded(rows):
+                self._loaded = self._database_up = self._plan_due = True
+                self._plugs(self.inventory.load(rows))
+            case DatabaseLost():
+                self._database_up = False
+            case Transacted(_, error):
+                self._planning = False
+                if error is not None:
+                    self._plan_due, self._plan_after = True, now + BRIDGE_RETRY
+                    LOG.error("Open vSwitch refused the integration bridge's rows: %s; trying again", error)
+
+    def _take_from_switch(self, event: SwitchEvent, now: float) -> None:
+        match event:
+            case Confirmed(batch_id):
+                self._confirmed(batch_id)
+            case Rejected():
+                self._rejected(event, now)
+            case Connected():
+                LOG.info("switch: connected; it has %d flows of ours", len(event.flows))
+                self.programmer.connected(event)
+                self._recheck_all = self._warm_again = True
+            case Disconnected(reason):
+                LOG.warning("switch: %s", reason)
+                self.programmer.disconnected()
+                self._aboard = frozenset()
+            case Trouble(text):
+                LOG.error("switch: %s", text)
+                self.troubles["switch"] = text
+
+    # --- facts
+
+    def _apply(self, change: Change) -> None:
+        """Objects of topics are facts as they are; a Binding is our own business besides."""
+        if not change:
+            return
+        self.engine.apply(change.upserts, change.deletes)
+        for thing in change.upserts:
+            self._upserted(thing)
+        for name in change.deletes:
+            if name.kind == "binding":
+                self._unbind(name.id)
+            elif name.kind == "endpoint":
+                self._recheck.add(name.id)
+
+    def _upserted(self, thing: Object) -> None:
+        if isinstance(thing, Endpoint):
+            self._recheck.add(thing.id)
+        elif isinstance(thing, Segment):
+            self._recheck_all = True
+        elif isinstance(thing, Binding):
+            if thing.id not in self.bindings:
+                self.wiring.bind(thing.id, "down" if self.settled else None)
+                self.claims.bound(thing.id)
+            self.bindings[thing.id] = thing
+            self._bindings_changed = True
+            self._recheck.add(thing.id)
+
+    def _unbind(self, port: str) -> None:
+        del self.bindings[port]
+        self._bindings_changed = True
+        self.ports.pop(port, None)
+        self.conditions.oversize.pop(port, None)
+        self._waiting.discard(port)
+        self._failing.discard(port)
+        self.wiring.forget(port)
+        if Role("port", port) in self.inventory.roles:
+            self.claims.unbound(port)
+
+    def _plugs(self, changed: dict[Role, Plugged | None]) -> None:
+        upserts: list[Fact] = []
+        deletes: list[Ref] = []
+        for role, plugged in changed.items():
+            there = plugged is not None and plugged.ofport > 0
+            ofport = plugged.ofport if plugged is not None else 0
+            if role.kind == "port":
+                upserts += [Plug(role.id, ofport)] if there else []
+                deletes += [] if there else [Ref("plug", role.id)]
+                self._recheck.add(role.id)
+                self._plugged(role.id, plugged)
+            elif role.kind == "tunnel" and role.id in OVERLAYS:
+                upserts += [TunnelPort("geneve" if role.id == "geneve" else "vxlan", ofport)] if there else []
+                deletes += [] if there else [Ref("tunnel", role.id)]
+                self._recheck_all = True
+            elif role.kind == "patch":
+                upserts += [Patch(role.id, ofport)] if there else []
+                deletes += [] if there else [Ref("patch", role.id)]
+                self._recheck_all = True
+        self.engine.apply(upserts, deletes)
+
+    def _plugged(self, port: str, plugged: Plugged | None) -> None:
+        if plugged is None:
+            self.claims.unplugged(port)
+            return
+        if plugged.others:
+            LOG.warning(
+                "port %s is on several interfaces: %s is used, %s not",
+                port,
+                plugged.interface,
+                ", ".join(plugged.others),
+            )
+        if plugged.ofport == 0 and plugged.error is not None:
+            LOG.error("port %s cannot work on interface %s: %s", port, plugged.interface, plugged.error)
+        elif port not in self.bindings:
+            self.claims.plugged(port)
+
+    # --- the switch
+
+    def _compile(self) -> None:
+        delta = self.engine.recompute()
+        if delta:
+            self.programmer.change(delta.flows, delta.groups, delta.owners)
+        failed = self.conditions.refused()
+        if failed != self._failed:
+            for owner in failed.keys() - self._failed.keys():
+                LOG.error("no flows for %s: %s", named(owner), failed[owner])
+            self._failed = failed
+            self._recheck_all = True
+        if not self._released and self._reported and self._loaded and self.topics.synced:
+            self._released = True
+            self.programmer.release()
+
+    def _confirmed(self, batch_id: int) -> None:
+        self.programmer.confirmed(batch_id)
+        aboard, self._aboard = self._aboard, frozenset()
+        for port in aboard:
+            if port in self._waiting:
+                self._judge(port, aboard=not self._strict)
+        self._recheck |= self._waiting | self._failing
+        if self._strict and self.programmer.synced:
+            self._strict = False
+
+    def _rejected(self, event: Rejected, now: float) -> None:
+        self._aboard = frozenset()
+        for owner in self.programmer.rejected(event, now):
+            failure = self.programmer.failed[owner]
+            reasons = sorted({str(refusal) for refusal in failure.refusals.values()})
+            level = logging.ERROR if failure.attempts == 1 else logging.DEBUG
+            LOG.log(level, "the switch refused flows of %s: %s; trying again", named(owner), ", ".join(reasons))
+        self._recheck_all = True
+        if not event.failures:
+            self._strict = True  # nobody knows who is at fault: batches are parts of what is pending for a while
+
+    # --- ports
+
+    def _judge_ports(self) -> None:
+        """Find anew what ports are; only those that something happened to."""
+        if not self.settled:
+            return
+        ports = list(self.bindings) if self._recheck_all else [port for port in self._recheck if port in self.bindings]
+        self._recheck_all = False
+        self._recheck.clear()
+        for port in ports:
+            self._judge(port)
+
+    def _judge(self, port: str, aboard: bool = False) -> None:
+        status = self.conditions.of(port, aboard)
+        for ledger, belongs in ((self._waiting, status is WAITING), (self._failing, status.failed)):
+            if belongs:
+                ledger.add(port)
+            else:
+                ledger.discard(port)
+        before = self.ports.get(port)
+        self.ports[port] = status
+        if port in self.claims.claimed and Role("port", port) not in self.inventory.roles:
+            self.claims.claimed.discard(port)
+            self.wiring.doubt(port)  # it is bound here on our word only: to say that it is down releases it
+        if status.state != "pending":
+            self.wiring.want(port, status.state)
+        if status != before and status.state == "down" and before is not None and before.state == "up":
+            LOG.info("port %s is down: %s", port, status.reason)
+
+    # --- the controllers
+
+    @property
+    def _may_subscribe(self) -> bool:
+        return self._feed_up and self._reported
+
+    def _ask(self, now: float) -> Iterator[Effect]:
+        """Report, subscribe, claim: what can be asked before anything is compiled."""
+        if self._report_due is not None and self._report_due <= now:
+            self._report_due = None
+            yield Call("report", report.report(self))
+        if self._may_subscribe and now >= self._subscribe_after and (request := self.topics.request(now)) is not None:
+            yield Call("subscribe", Subscribe(self.settings.host, request.topics, request.drop))
+        if self.topics[host_topic(self.settings.host)].synced and (ports := self.claims.request()) is not None:
+            yield Call("claim", Claim(self.settings.host, ports))
+
+    def _tell(self) -> Iterator[Effect]:
+        if self.settled and (states := self.wiring.request()) is not None:
+            yield Call("wired", Wired(self.settings.host, *states))
+
+    def _answer(self, answer: Answer, now: float) -> None:
+        if answer.error is not None:
+            LOG.error("the controller refused a %s: %s", answer.kind, answer.error)
+            self.troubles[answer.kind] = str(answer.error)
+        else:
+            self.troubles.pop(answer.kind, None)
+        reply = answer.reply
+        match answer.kind:
+            case "report":
+                self._report_answered(answer, now)
+            case "subscribe" if isinstance(reply, SubscribeReply):
+                self._apply(self.topics.answer(reply, now))
+            case "subscribe":
+                self.topics.failed()
+                self._subscribe_after = now + REFUSED_RETRY
+            case "claim":
+                self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {})
+            case "wired":
+                if isinstance(reply, WiredReply) and reply.ignored:
+                    LOG.info("not bound to this host any more: %s", ", ".join(reply.ignored))
+                self.wiring.answered(refused=reply is None)
+
+    def _report_answered(self, answer: Answer, now: float) -> None:
+        if not isinstance(answer.reply, ReportReply) or not isinstance(answer.request, Report):
+            self._report_due = now + min(REFUSED_RETRY, self.settings.report_interval)
+            return
+        self._reported = True
+        self._report_due = now + self.settings.report_interval
+        self.topics.suspect(answer.request.topics, answer.reply.stale, now)
+        self.wiring.retry()
+        for port in self.claims.again():
+            if port not in self.bindings and Role("port", port) in self.inventory.roles:
+                self._plugged(port, self.inventory.roles[Role("port", port)])
+
+    def _claims_answered(self, results: dict[str, str]) -> None:
+        self.claims.answered(results)
+        for port, result in sorted(results.items()):
+            if result != "claimed":
+                LOG.info("port %s is plugged here, and the controllers say: %s", port, result)
+            elif port in self.bindings:  # the binding overtook the answer
+                self._recheck.add(port)
+
+    # --- the database
+
+    def _plan(self, now: float) -> Iterator[Effect]:
+        if not self._plan_due or self._planning or not self._database_up or now < self._plan_after:
+            return
+        self._plan_due = False
+        operations, problems = bridge.plan(self.inventory, self._wanted)
+        if problems != self.problems:
+            for problem in set(problems) - set(self.problems):
+                LOG.error("%s: %s; what does not need it works all the same", problem.subject, problem.reason)
+            self.problems = self.conditions.problems = problems
+            self._recheck_all = True
+        if operations:
+            self._planning = True
+            yield Transact(operations)

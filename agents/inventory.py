@@ -1,0 +1,151 @@
+"""What is plugged where: the rows of Open vSwitch's database as facts about this hypervisor.
+
+An interface on the integration bridge has one role: a tenant's port (`external_ids:iface-id`, as Nova, os-vif and
+libvirt set it), or one of ours (`external_ids:selvedge`, set by `agents.bridge`): a tunnel port or a provider
+network's patch. The inventory keeps role -> interfaces and tells, for each batch of changes, which roles now mean
+something else. Cost follows the change, never the number of interfaces.
+
+Several interfaces with one role are an operator's error with a defined result: a working one wins, then the lowest
+name. Pure; owned by `agents.core`. The rows are `agents.mirror`'s, the way back into the database is `agents.bridge`.
+"""
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from agents.mirror import Change, Mirror, Row
+
+MARK = "selvedge"
+"""The key in external_ids of the Interface rows that are ours; the value is `<role kind>/<role id>`."""
+
+
+class Role(NamedTuple):
+    """What an interface is for: kind `port` (id: the port), `tunnel` (geneve, vxlan), `patch` or `peer` (physical
+    network; a peer is the patch's other end, on the provider's bridge)."""
+
+    kind: str
+    id: str
+
+
+class Plugged(NamedTuple):
+    """The interface that has a role.
+
+    `ofport` is its OpenFlow number, 0 while Open vSwitch has not said yet, and also if it cannot have one; then
+    `error` says why. `mtu` is in bytes, None if unknown. `others` are interfaces that claim the same role in vain.
+    """
+
+    interface: str
+    ofport: int
+    mtu: int | None = None
+    error: str | None = None
+    others: tuple[str, ...] = ()
+
+
+class Inventory:
+    """Rows in, changed roles out. `roles` is what holds now."""
+
+    def __init__(self, bridge: str) -> None:
+        self.bridge = bridge
+        self.mirror = Mirror()
+        self.roles: dict[Role, Plugged] = {}
+        self._holders: dict[str, str] = {}  # Interface -> its Port
+        self._bridges: dict[str, str] = {}  # Port -> its Bridge
+        self._role_of: dict[str, Role] = {}  # Interface -> its role, if it has one
+        self._candidates: defaultdict[Role, set[str]] = defaultdict(set)
+
+    def load(self, updates: dict[str, dict[str, dict[str, Any]]]) -> dict[Role, Plugged | None]:
+        """Everything anew (after a connect); the roles that differ from what was known before."""
+        fresh = Inventory(self.bridge)
+        fresh.update(updates)
+        changed: dict[Role, Plugged | None] = {role: None for role in self.roles if role not in fresh.roles}
+        changed |= {role: plugged for role, plugged in fresh.roles.items() if self.roles.get(role) != plugged}
+        self.__dict__.update(fresh.__dict__)
+        return changed
+
+    def update(self, updates: dict[str, dict[str, dict[str, Any]]]) -> dict[Role, Plugged | None]:
+        """One `table-updates2`; the roles that mean something else now, None for those nobody has any more."""
+        dirty: set[str] = set()
+        for change in self.mirror.apply(updates):
+            self._relate(change, dirty)
+        touched: set[Role] = set()
+        for uuid in dirty:
+            old, new = self._role_of.get(uuid), self._classify(uuid)
+            if old is not None:
+                touched.add(old)
+                if old != new:
+                    self._candidates[old].discard(uuid)
+                    del self._role_of[uuid]
+            if new is not None:
+                touched.add(new)
+                self._candidates[new].add(uuid)
+                self._role_of[uuid] = new
+        return {role: self.roles.get(role) for role in touched if self._decide(role)}
+
+    def own(self) -> dict[Role, str]:
+        """Our Interface rows (their UUIDs): tunnels and patches on the integration bridge, peers elsewhere."""
+        return {role: min(uuids) for role, uuids in self._candidates.items() if role.kind != "port" and uuids}
+
+    def holder(self, interface: str) -> tuple[str | None, str | None]:
+        """The Port and the Bridge that hold an Interface (UUIDs), None where there is none."""
+        port = self._holders.get(interface)
+        return port, self._bridges.get(port) if port is not None else None
+
+    def _relate(self, change: Change, dirty: set[str]) -> None:
+        """Keep Interface -> Port -> Bridge; add to `dirty` all Interfaces whose role may have changed."""
+        if change.table == "Interface":
+            dirty.add(change.uuid)
+        elif change.table == "Port":
+            dirty |= _reverse(self._holders, change, "interfaces")
+        elif change.table == "Bridge":
+            for port in _reverse(self._bridges, change, "ports"):
+                dirty |= self.mirror.rows["Port"].get(port, {}).get("interfaces", frozenset())
+
+    def _classify(self, uuid: str) -> Role | None:
+        row = self.mirror.rows["Interface"].get(uuid)
+        bridge = self.holder(uuid)[1]
+        if row is None or bridge is None:
+            return None
+        here = self.mirror.rows["Bridge"][bridge]["name"] == self.bridge
+        mark = row["external_ids"].get(MARK)
+        if mark is not None:
+            kind, _, name = mark.partition("/")
+            fits = kind in (("tunnel", "patch") if here else ("peer",))
+            return Role(kind, name) if fits else None
+        port = row["external_ids"].get("iface-id")
+        return Role("port", port) if here and port else None
+
+    def _decide(self, role: Role) -> bool:
+        """Choose the interface of a role; whether that changed anything."""
+        before = self.roles.get(role)
+        rows = self.mirror.rows["Interface"]
+        found = sorted((_plugged(rows[uuid]) for uuid in self._candidates[role]), key=_preference)
+        if not found:
+            del self._candidates[role]
+            self.roles.pop(role, None)
+            return before is not None
+        chosen = found[0]._replace(others=tuple(other.interface for other in found[1:]))
+        self.roles[role] = chosen
+        return chosen != before
+
+
+def _reverse(index: dict[str, str], change: Change, column: str) -> frozenset[str]:
+    """Keep a reverse index of `column`; the references that came or went."""
+    before: frozenset[str] = change.before[column] if change.before else frozenset()
+    after: frozenset[str] = change.after[column] if change.after else frozenset()
+    for gone in before - after:
+        if index.get(gone) == change.uuid:  # it may have moved, and the new owner's change come first
+            del index[gone]
+    for come in after - before:
+        index[come] = change.uuid
+    return before ^ after
+
+
+def _plugged(row: Row) -> Plugged:
+    ofport = row["ofport"]
+    error = row["error"] or None
+    if ofport == -1 and error is None:
+        error = "Open vSwitch gave it no OpenFlow port"
+    return Plugged(row["name"], ofport if ofport and ofport > 0 else 0, row["mtu"], error)
+
+
+def _preference(plugged: Plugged) -> tuple[bool, bool, str]:
+    return plugged.ofport == 0, plugged.error is not None, plugged.interface

@@ -1,0 +1,92 @@
+"""What the agent tells about itself: to the controllers (`report` calls, shown by the API's agents list) and to the
+operator of this machine (`status.json`).
+
+Both are read-only views of `agents.core`; nothing decides anything by them. Failures are told in the tenant's terms,
+a port and a sentence, and every list is bounded: one bad day must not make a report of megabytes.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from selvedge.rpc import Report
+
+if TYPE_CHECKING:
+    from agents.core import Core
+
+MOST = 50
+"""Failed ports that a report names; the count tells of the others."""
+
+
+def report(core: "Core") -> Report:
+    """The request of a `report` call."""
+    settings = core.settings
+    return Report(
+        host=settings.host,
+        tunnel_ip=settings.tunnel_ip,
+        configurations={
+            "tunnel_types": list(settings.tunnel_types) if settings.tunnel_ip is not None else [],
+            "bridge_mappings": settings.bridge_mappings,
+            "integration_bridge": settings.integration_bridge,
+            "datapath_type": settings.datapath_type,
+            "ovs_version": _ovs_version(core),
+            "in_sync": core.in_sync,
+            "counts": counts(core),
+            "failed_ports": dict(sorted(failures(core).items())[:MOST]),
+            "problems": problems(core)[:MOST],
+        },
+        started_at=settings.started_at,
+        topics=core.topics.versions(),
+    )
+
+
+def counts(core: "Core") -> dict[str, int]:
+    """Numbers of what is here now."""
+    states = [status.state for status in core.ports.values()]
+    return {
+        "ports": len(core.bindings),
+        "ports_up": states.count("up"),
+        "ports_down": states.count("down"),
+        "ports_failed": len(failures(core)),
+        "ports_oversize": len(core.conditions.oversize),
+        "plugged_elsewhere": len(core.claims.refused),
+        "topics": len(core.topics.versions()),
+        "flows": core.programmer.flows,
+        "groups": core.programmer.groups,
+        "failed_owners": len(core.failed_owners()),
+        "contested_flows": core.engine.contested,
+    }
+
+
+def failures(core: "Core") -> dict[str, str]:
+    """Plugged ports that do not work -> why."""
+    return {port: status.reason for port, status in core.ports.items() if status.state == "down" and status.failed}
+
+
+def problems(core: "Core") -> list[str]:
+    """What an operator has to mend, one line each."""
+    lines = [f"{problem.subject}: {problem.reason}" for problem in core.problems]
+    lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
+    return lines + [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
+
+
+def status(core: "Core") -> dict[str, Any]:
+    """The part of status.json that the core knows; `agents.reactor` adds the threads' counters."""
+    ports = {port: {"state": status.state, "reason": status.reason} for port, status in sorted(core.ports.items())}
+    for port, result in sorted(core.claims.refused.items()):
+        ports.setdefault(port, {"state": "unbound", "reason": f"plugged, but the controllers say: {result}"})
+    return (
+        {
+            "host": core.settings.host,
+            "in_sync": core.in_sync,
+            "peers": sorted(core.engine.peers),
+            "problems": problems(core),
+            "failed_owners": sorted(core.failed_owners()),
+            "ports": ports,
+        }
+        | counts(core)
+        | {"topics": core.topics.versions()}
+    )
+
+
+def _ovs_version(core: "Core") -> str | None:
+    roots = core.inventory.mirror.rows["Open_vSwitch"].values()
+    return next((root["ovs_version"] for root in roots), None)

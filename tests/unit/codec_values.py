@@ -1,0 +1,168 @@
+"""Random values of the codec that Open vSwitch takes, for property tests here and on a real switch.
+
+A match starts from a context (the prerequisites of some protocol) and adds any fields that the context allows; actions
+are those that the match allows.
+"""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from openflow.fields import TABLE, Field
+from openflow.flow import (
+    Action,
+    Bucket,
+    Flow,
+    GroupEntry,
+    InPort,
+    Load,
+    Match,
+    Move,
+    Output,
+    PopVlan,
+    PushVlan,
+    Resubmit,
+    SetField,
+    ToGroup,
+    match,
+)
+from openflow.match import Value
+
+CONTEXTS: tuple[dict[str, int], ...] = (
+    {},
+    {"eth_type": 0x88CC},
+    {"eth_type": 0x0806},
+    {"eth_type": 0x0800},
+    {"eth_type": 0x86DD},
+    {"eth_type": 0x8847},
+    {"eth_type": 0x0800, "ip_proto": 89},
+    {"eth_type": 0x0800, "ip_proto": 6},
+    {"eth_type": 0x86DD, "ip_proto": 6},
+    {"eth_type": 0x0800, "ip_proto": 17},
+    {"eth_type": 0x86DD, "ip_proto": 17},
+    {"eth_type": 0x0800, "ip_proto": 132},
+    {"eth_type": 0x86DD, "ip_proto": 132},
+    {"eth_type": 0x0800, "ip_proto": 1},
+    {"eth_type": 0x86DD, "ip_proto": 58},
+    {"eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 135, "icmpv6_code": 0},
+    {"eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 136, "icmpv6_code": 0},
+)
+
+GROUPS = (1, 2, 3)
+"""Groups that a switch must have for `flows`."""
+
+PORTS = st.one_of(st.integers(1, 0xFEFF), st.sampled_from([0xFFFFFFFE, 0xFFFFFFFD]))
+MASK = 0xFFFFFFFFFFFFFFFF
+
+
+def allowed(known: Field, context: dict[str, Any]) -> bool:
+    """Whether the context meets the field's prerequisites."""
+    return all(context.get(needed) in values for needed, values in known.requires)
+
+
+def context_of(known: Field) -> dict[str, int]:
+    """The least match that a field needs beside it."""
+    needs = {needed: min(values) for needed, values in known.requires}
+    if known.name == "vlan_pcp":
+        needs["vlan_vid"] = 0x1064
+    return needs
+
+
+@st.composite
+def values(draw: st.DrawFn, known: Field) -> Value:
+    """A number, or a (number, mask), that the field may be matched for."""
+    if known.form == "port":
+        return draw(PORTS)
+    if known.name == "vlan_vid":
+        vlan = draw(st.integers(0, 4095))
+        choices: list[Value] = [0, 0x1000 | vlan, (0x1000, 0x1000), (0x1000 | vlan & 0xFF0, 0x1FF0)]
+        return draw(st.sampled_from(choices))
+    number = draw(st.one_of(st.integers(0, known.full), st.sampled_from([0, 1, known.full])))
+    if known.maskable and draw(st.booleans()):
+        length = draw(st.integers(0, known.bits))
+        mask = draw(st.one_of(st.integers(0, known.full), st.just(known.full >> length << length)))
+        return number & mask, mask
+    return number
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> dict[str, Value]:
+    """Arguments of `match`."""
+    context: dict[str, Value] = dict(draw(st.sampled_from(CONTEXTS)))
+    free = [
+        known for known in TABLE if known.name not in (*context, "eth_type", "ip_proto") and allowed(known, context)
+    ]
+    # The type of a neighbour message brings other fields with it; it comes with its context only.
+    free = [known for known in free if not known.name.startswith("icmpv6_")]
+    chosen = draw(st.lists(st.sampled_from(free), max_size=8, unique=True)) if free else []
+    for known in chosen:
+        context[known.name] = draw(values(known))
+    if "vlan_pcp" in context:
+        context["vlan_vid"] = 0x1000 | draw(st.integers(0, 4095))
+    names = draw(st.permutations(sorted(context)))
+    return {name: context[name] for name in names}
+
+
+def matches() -> st.SearchStrategy[Match]:
+    """Any match of the vocabulary."""
+    return terms().map(lambda chosen: match(**chosen))
+
+
+@st.composite
+def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = True) -> tuple[Action, ...]:
+    """Up to six actions that fit a match (none: a bucket, where there is no match)."""
+    known_terms = {known.name: value for known, value, mask in context.terms if mask is None} if context else {}
+    usable = [known for known in TABLE if allowed(known, known_terms) and known.name not in ("vlan_vid", "vlan_pcp")]
+    settable = [known for known in usable if known.settable and not known.name.startswith(("icmpv6", "nd_"))]
+    settable = [known for known in settable if not known.name.startswith("mpls")]
+    loadable = [known for known in settable if known.slice]
+    readable = [known for known in usable if known.slice and known.name != "in_port"]
+    result: list[Action] = []
+    tags = 0
+    for _ in range(draw(st.integers(0, 6))):
+        kind = draw(st.integers(0, 9))
+        if kind == 0:
+            result.append(Output(draw(st.integers(1, 0xFEFF)), draw(st.sampled_from([0, 128, 0xFFFF]))))
+        elif kind == 1:
+            result.append(draw(st.sampled_from([InPort(), Output(0xFFFFFFFD, 0xFFFF), Output(0xFFFFFFFE)])))
+        elif kind == 2 and groups:
+            result.append(ToGroup(draw(st.sampled_from(GROUPS))))
+        elif kind == 3:
+            result.append(Resubmit(draw(st.integers(0, 254))))
+        elif kind == 4 and tags < 1:
+            tags += 1
+            result += [PushVlan(), SetField("vlan_vid", 0x1000 | draw(st.integers(0, 4095)))]
+        elif kind == 5 and tags:
+            tags -= 1
+            result.append(PopVlan())
+        elif kind == 6:
+            target = draw(st.sampled_from(loadable))
+            start = draw(st.integers(0, target.slice - 1))
+            bits = draw(st.integers(1, min(64, target.slice - start)))
+            result.append(Load(target.name, draw(st.integers(0, (1 << bits) - 1)), start, bits))
+        elif kind == 7:
+            source, target = draw(st.sampled_from(readable)), draw(st.sampled_from(loadable))
+            bits = draw(st.integers(1, min(source.slice, target.slice)))
+            source_start = draw(st.integers(0, source.slice - bits))
+            result.append(Move(source.name, target.name, bits, source_start, draw(st.integers(0, target.slice - bits))))
+        else:
+            target = draw(st.sampled_from(settable))
+            result.append(SetField(target.name, draw(st.integers(0, target.full))))
+    return tuple(result)
+
+
+@st.composite
+def flows(draw: st.DrawFn) -> Flow:
+    """Any flow of the vocabulary that Open vSwitch takes."""
+    chosen = draw(matches())
+    table = draw(st.integers(0, 253))
+    goto = draw(st.one_of(st.none(), st.integers(table + 1, 254)))
+    cookie = draw(st.integers(0, MASK - 1))
+    return Flow(table, draw(st.integers(0, 0xFFFF)), cookie, chosen, draw(actions_for(chosen)), goto)
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> GroupEntry:
+    """A group of up to five buckets."""
+    buckets = draw(st.lists(actions_for(groups=False).map(Bucket), max_size=5))
+    return GroupEntry(draw(st.integers(10, 0xFFFFFF00)), tuple(buckets))

@@ -1,0 +1,377 @@
+"""Simulated surroundings of the agent's core: a database, a switch, a controller and its feed, all in memory.
+
+`World` keeps one queue per source, in that source's order; who drives it decides which source speaks next, so orders
+that are rare in life (a snapshot before the binding it answers, a plug during a reconnect) are as likely as any other.
+Nothing here knows how the core works: the oracle is what the switch and the controller have in the end.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from agents.calls import Answer
+from agents.conditions import Settings
+from agents.core import Call, Core, Event, Submit, Transact, Warm
+from agents.ovsdb import Loaded, Transacted, Updated
+from agents.session import FeedDown, FeedMessages, FeedUp
+from openflow.batch import Batch, Confirmed, Connected, Disconnected, Refusal, Rejected
+from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
+from openflow.incremental import Engine
+from selvedge import rpc
+from selvedge.topics import HOSTS, Snapshot, Update, host_topic, segment_topic
+from selvedge.topology import Binding, Endpoint, Host, Object, Ref, Segment, ref
+from tests.unit.rows import Rows
+
+HERE = "hv1"
+SETTINGS = Settings(
+    host=HERE,
+    tunnel_ip="192.0.2.1",
+    tunnel_types=("geneve", "vxlan"),
+    bridge_mappings={"physnet1": "br-ex"},
+    integration_bridge="br-int",
+    datapath_type="netdev",
+    report_interval=30.0,
+    started_at="2026-01-01T00:00:00+00:00",
+)
+HOSTS_KNOWN = {
+    HERE: Host(HERE, 1, "192.0.2.1"),
+    "hv2": Host("hv2", 2, "192.0.2.2"),
+    "hv3": Host("hv3", 3, "192.0.2.3"),
+}
+SEGMENTS = {
+    "s1": Segment("s1", 11, "n1", "geneve", 101, None, 1442),
+    "s2": Segment("s2", 12, "n2", "vlan", 102, "physnet1", 1500),
+    "s3": Segment("s3", 13, "n3", "vxlan", 103, None, 1450),
+}
+REFUSED = Refusal("OFPBAC_BAD_OUT_PORT", 2, 4)
+
+
+@dataclass
+class Port:
+    """A port as the controller has it."""
+
+    endpoint: Endpoint
+    host: str | None = None
+    claimed: bool = False
+    status: str = "DOWN"
+
+
+class Controller:
+    """Topics with versions, the four calls, and what the API says of ports."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.ports: dict[str, Port] = {}
+        self.topics: dict[str, dict[Ref, Object]] = {}
+        self.versions: dict[str, int] = {}
+        self.bound: set[str] = set()
+        self.calls: list[rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired] = []
+        self._change({HOSTS: list(HOSTS_KNOWN.values())})
+        for segment in SEGMENTS.values():
+            self._change({segment_topic(segment.id): [segment]})
+
+    # --- the API
+
+    def create(self, number: int, segment: str, host: str | None = None, **values: Any) -> str:
+        name = f"p{number}"
+        endpoint = Endpoint(name, 100 + number, segment, "", f"fa:16:3e:00:00:{number:02x}", (f"10.0.0.{number}",))
+        self.ports[name] = Port(replace_struct(endpoint, **values))
+        self.bind(name, host)
+        return name
+
+    def bind(self, name: str, host: str | None, claimed: bool = False) -> None:
+        port = self.ports[name]
+        if port.host == host:
+            return
+        if port.host is not None:
+            self._change({}, {host_topic(port.host): [Ref("binding", name)]})
+        port.host, port.status, port.claimed = host, "DOWN", claimed
+        segment = port.endpoint.segment
+        if host is None:
+            self._change({}, {segment_topic(segment): [Ref("endpoint", name)]})
+            return
+        port.endpoint = replace_struct(port.endpoint, host=host)
+        self._change({segment_topic(segment): [port.endpoint], host_topic(host): [Binding(name, segment)]})
+
+    def update(self, name: str, **values: Any) -> None:
+        port = self.ports[name]
+        port.endpoint = replace_struct(port.endpoint, **values)
+        if port.host is not None:
+            self._change({segment_topic(port.endpoint.segment): [port.endpoint]})
+
+    def delete(self, name: str) -> None:
+        self.bind(name, None)
+        del self.ports[name]
+
+    def update_segment(self, name: str, **values: Any) -> None:
+        old = self.topics[segment_topic(name)][Ref("segment", name)]
+        self._change({segment_topic(name): [replace_struct(old, **values)]})
+
+    def _change(self, upserts: dict[str, list[Any]], deletes: dict[str, list[Ref]] | None = None) -> None:
+        deletes = deletes or {}
+        for topic in sorted(upserts.keys() | deletes.keys()):
+            objects = self.topics.setdefault(topic, {})
+            for name in deletes.get(topic, []):
+                objects.pop(name, None)
+            objects.update({ref(thing): thing for thing in upserts.get(topic, [])})
+            self.versions[topic] = self.versions.get(topic, 0) + 1
+            if topic in self.bound:
+                gone = tuple(deletes.get(topic, []))
+                self._world.say(
+                    "feed", FeedMessages((Update(topic, self.versions[topic], tuple(upserts.get(topic, [])), gone),))
+                )
+
+    # --- the calls
+
+    def call(self, request: Any) -> Any:
+        self.calls.append(request)
+        match request:
+            case rpc.Report(topics=known):
+                return rpc.ReportReply(tuple(t for t, v in known.items() if self.versions.get(t, 0) != v))
+            case rpc.Subscribe(topics=known, drop=drop):
+                self.bound = (self.bound - set(drop)) | known.keys()
+                return rpc.SubscribeReply(
+                    tuple(
+                        Snapshot(topic, self.versions.get(topic, 0), tuple(self.topics.get(topic, {}).values()))
+                        for topic, version in known.items()
+                        if version != self.versions.get(topic, 0)
+                    )
+                )
+            case rpc.Claim(ports=names):
+                return rpc.ClaimReply({name: self._claim(name) for name in names})
+            case rpc.Wired(up=up, down=down):
+                return rpc.WiredReply(
+                    tuple([n for n in up if not self._wired(n, True)] + [n for n in down if not self._wired(n, False)])
+                )
+        raise AssertionError(request)
+
+    def _claim(self, name: str) -> str:
+        port = self.ports.get(name)
+        if port is None:
+            return "unknown"
+        if port.host not in (None, HERE):
+            return "elsewhere"
+        if port.host is None:
+            self.bind(name, HERE, claimed=True)
+        return "claimed"
+
+    def _wired(self, name: str, up: bool) -> bool:
+        port = self.ports.get(name)
+        if port is None or port.host != HERE:
+            return False
+        port.status = "ACTIVE" if up else "DOWN"
+        if not up and port.claimed:
+            self.bind(name, None)
+        return True
+
+
+class FakeSwitch:
+    """A flow table of bytes. `refuse` decides what it does not take: a function of a flow."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.flows: dict[bytes, bytes] = {}
+        self.groups: dict[int, bytes] = {}
+        self.connection = 0
+        self.batches: list[Batch] = []
+        self.refuse: Any = lambda flow: False
+
+    def connect(self) -> None:
+        self.connection += 1
+        self._world.say("switch", Connected(self.connection, dict(self.flows), dict(self.groups)))
+
+    def restart(self) -> None:
+        self.flows.clear()
+        self.groups.clear()
+        self._world.say("switch", Disconnected("restart"))
+        self.connect()
+
+    def submit(self, batch: Batch) -> None:
+        if batch.connection != self.connection:
+            return
+        self.batches.append(batch)
+        refused = tuple((flow.key, REFUSED) for flow in batch.flows if self.refuse(flow))
+        if refused:
+            self._world.say("switch", Rejected(batch.id, refused))
+            return
+        self.groups |= {group.id: group.body for group in batch.groups}
+        for key in batch.stale:
+            self.flows.pop(key, None)
+        self.flows |= {flow.key: flow.body for flow in batch.flows}
+        for number in batch.dropped:
+            self.groups.pop(number, None)
+        self._world.say("switch", Confirmed(batch.id))
+
+
+class World:
+    """Everything around one agent, and the agent's core."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.queues: dict[str, deque[Event]] = {}
+        self.rows = Rows()
+        self.rows.bridge("br-ex")
+        self._seen = self.rows.snapshot()
+        self.controller = Controller(self)
+        self.switch = FakeSwitch(self)
+        self.peers: frozenset[str] = frozenset()
+        self.ofports = 10
+        self.connected = False
+        self.start()
+
+    def start(self) -> None:
+        """The agent (re)starts: what it asked before is nobody's business any more, the broker's queue stays."""
+        keep = self.queues.get("feed", deque())
+        self.queues.clear()
+        self.core = Core(SETTINGS, self.now)
+        self._seen = self.rows.snapshot()
+        self.say("database", Loaded(self.rows.initial()))
+        self.say("feed", FeedUp(fresh=not self.controller.bound))
+        self.queues["feed"].extend(event for event in keep if isinstance(event, FeedMessages))
+        self.switch.connect()
+        self.step([])
+
+    def say(self, source: str, event: Event) -> None:
+        self.queues.setdefault(source, deque()).append(event)
+
+    # --- what happens outside
+
+    def plug(self, port: str, ofport: int | None = None, **values: Any) -> None:
+        self.rows.port("br-int", f"tap-{port}", external_ids={"iface-id": port}, ofport=ofport, **values)
+        self.monitor()
+
+    def unplug(self, port: str) -> None:
+        self.rows.delete_port(f"tap-{port}")
+        self.monitor()
+
+    def plugged(self, port: str) -> bool:
+        return any(row["name"] == f"tap-{port}" for row in self.rows.tables["Interface"].values())
+
+    def number(self) -> None:
+        """What vswitchd does: every interface gets an OpenFlow port."""
+        for row in self.rows.tables["Interface"].values():
+            if row["ofport"] is None and not row["error"]:
+                self.ofports += 1
+                row["ofport"] = self.ofports
+        self.monitor()
+
+    def monitor(self) -> None:
+        updates = self.rows.updates_since(self._seen)
+        self._seen = self.rows.snapshot()
+        if updates:
+            self.say("database", Updated(updates))
+
+    def feed_breaks(self, fresh: bool) -> None:
+        """The broker goes and comes; `fresh`: with it went the queue, what was in it and its bindings."""
+        self.queues.get("feed", deque()).clear()
+        if fresh:
+            self.controller.bound.clear()
+        self.say("feed", FeedDown("gone"))
+        self.say("feed", FeedUp(fresh))
+
+    # --- running
+
+    def step(self, events: list[Event]) -> list[Any]:
+        effects = []
+        for effect in self.core.step(events, self.now):
+            effects.append(effect)
+            self._perform(effect)
+        return effects
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case Call(kind, request):
+                self.say(kind, Answer(kind, request, self.controller.call(request), None))
+            case Submit(batch):
+                self.switch.submit(batch)
+            case Transact(operations):
+                updates = self.rows.commit(operations)
+                self._seen = self.rows.snapshot()
+                self.say("database", Updated(updates))
+                self.say("database", Transacted("bridge", None))
+            case Warm(peers, _):
+                self.peers = peers
+
+    def deliver(self, source: str, most: int = 1) -> list[Any]:
+        waiting = self.queues.get(source) or deque()
+        return self.step([waiting.popleft() for _ in range(min(most, len(waiting)))])
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        self.step([])
+
+    def settle(self, reports: int = 2) -> None:
+        """Let everything happen that will, through some reports; fails if it never ends."""
+        self.number()
+        for _ in range(reports + 1):
+            for _ in range(200):
+                source = next((name for name, waiting in self.queues.items() if waiting), None)
+                if source is not None:
+                    self.deliver(source)
+                    self.number()
+                elif (due := self.core.deadline()) is not None and due <= self.now + 1.0:
+                    assert due > self.now or self.step([]), "the core wants to run, and then does nothing"
+                    self.now = max(self.now, due)
+                    self.step([])
+                else:
+                    break
+            else:
+                raise AssertionError("the core does not come to rest")
+            self.pause(SETTINGS.report_interval)
+
+    # --- the oracle
+
+    def facts(self) -> list[Fact]:
+        """What the agent should know in the end."""
+        facts: list[Fact] = [Self(HERE, SETTINGS.tunnel_ip)]
+        for row in self.rows.tables["Interface"].values():
+            ids, ofport = row["external_ids"], row["ofport"]
+            kind, _, name = ids.get("selvedge", "").partition("/")
+            if ofport is None or ofport < 1:
+                continue
+            if kind == "tunnel":
+                facts.append(TunnelPort(name, ofport))  # type: ignore[arg-type]
+            elif kind == "patch":
+                facts.append(Patch(name, ofport))
+            elif "iface-id" in ids:
+                facts.append(Plug(ids["iface-id"], ofport))
+        segments = {port.endpoint.segment for port in self.controller.ports.values() if port.host == HERE}
+        for topic in (HOSTS, host_topic(HERE), *map(segment_topic, segments)):
+            facts += self.controller.topics.get(topic, {}).values()
+        return facts
+
+    def expected(self) -> tuple[dict[bytes, bytes], dict[int, bytes]]:
+        engine = Engine()
+        engine.apply(self.facts())
+        engine.recompute()
+        return (
+            {key: flow.body for key, flow in engine.flows().items()},
+            {number: group.body for number, group in engine.groups().items()},
+        )
+
+    def expected_status(self, name: str) -> str:
+        port = self.controller.ports[name]
+        segment = self.controller.topics[segment_topic(port.endpoint.segment)][Ref("segment", port.endpoint.segment)]
+        assert isinstance(segment, Segment)
+        works = port.host == HERE and self.plugged(name) and port.endpoint.up and segment.up
+        return "ACTIVE" if works else "DOWN"
+
+    def check(self) -> None:
+        """The switch has what a full compilation gives, and the API tells of every port what it is."""
+        flows, groups = self.expected()
+        assert self.switch.flows == flows
+        assert self.switch.groups == groups
+        wrong = {
+            name: (port.status, port.host, self.core.ports.get(name))
+            for name, port in self.controller.ports.items()
+            if port.host in (None, HERE) and port.status != self.expected_status(name)
+        }
+        assert not wrong, f"status, host, and what the agent thinks: {wrong}"
+        assert self.core.in_sync
+        assert self.peers == self.core.engine.peers
+
+
+def replace_struct(thing: Any, **values: Any) -> Any:
+    return msgspec.structs.replace(thing, **values)

@@ -1,0 +1,144 @@
+"""What the wire carries comes back as it was, and nothing else is let in."""
+
+import ipaddress
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selvedge import rpc, wire
+from selvedge.broker import amqp_url
+from selvedge.topics import Snapshot, Update
+from selvedge.topology import Binding, Endpoint, Host, Object, Pair, Ref, Segment, ref
+
+TEXT = st.text(max_size=40)
+KEYS = st.integers(1, 2**31 - 1)
+MACS = st.integers(0, 2**48 - 1).map(lambda n: ":".join(f"{n:012x}"[i : i + 2] for i in range(0, 12, 2)))
+ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+
+OBJECTS: st.SearchStrategy[Object] = st.one_of(
+    st.builds(Host, id=TEXT, key=KEYS, tunnel_ip=ADDRESSES),
+    st.builds(Binding, id=TEXT, segment=TEXT),
+    st.builds(
+        Segment,
+        id=TEXT,
+        key=KEYS,
+        network=TEXT,
+        kind=st.sampled_from(["geneve", "vxlan", "vlan", "flat"]),
+        number=st.integers(0, 2**24 - 1),
+        physical_network=st.none() | TEXT,
+        mtu=st.integers(68, 65535),
+        up=st.booleans(),
+    ),
+    st.builds(
+        Endpoint,
+        id=TEXT,
+        key=KEYS,
+        segment=TEXT,
+        host=TEXT,
+        mac=MACS,
+        addresses=st.lists(ADDRESSES, max_size=4).map(tuple),
+        pairs=st.lists(st.builds(Pair, mac=MACS, cidr=ADDRESSES), max_size=3).map(tuple),
+        secure=st.booleans(),
+        up=st.booleans(),
+    ),
+)
+REFS = st.builds(Ref, kind=st.sampled_from(["segment", "endpoint", "binding", "host"]), id=TEXT)
+UPDATES = st.builds(
+    Update,
+    topic=TEXT,
+    version=st.integers(1, 2**62),
+    upserts=st.lists(OBJECTS, max_size=5).map(tuple),
+    deletes=st.lists(REFS, max_size=5).map(tuple),
+)
+
+
+def endpoints(count: int) -> tuple[Endpoint, ...]:
+    return tuple(
+        Endpoint(f"p{n}", n, "s", "hv1", f"fa:16:3e:00:{n >> 8:02x}:{n & 255:02x}", (str(ipaddress.IPv4Address(n)),))
+        for n in range(1, count + 1)
+    )
+
+
+@given(UPDATES)
+def test_an_update_comes_back_as_it_was(update: Update) -> None:
+    back = wire.decode(wire.from_text(wire.to_text(wire.encode(update))), Update)
+    assert back == update
+    assert [ref(thing) for thing in back.upserts] == [ref(thing) for thing in update.upserts]
+    assert all(isinstance(name, Ref) for name in back.deletes)
+
+
+def test_a_large_snapshot_is_deflated_and_comes_back() -> None:
+    snapshot = Snapshot("segment/s", 7, endpoints(1000))
+    data = wire.encode(rpc.SubscribeReply((snapshot,)))
+    assert data[1] == ord("Z") and len(data) < 40_000
+    assert wire.decode(data, rpc.SubscribeReply).snapshots == (snapshot,)
+
+
+def test_a_small_message_is_plain_json() -> None:
+    data = wire.encode(Update("hosts", 1, (Host("hv1", 1, "10.0.0.1"),)))
+    assert data[:2] == bytes((wire.SCHEMA, ord("J")))
+    assert json.loads(data[2:])["upserts"][0] == {"type": "host", "id": "hv1", "key": 1, "tunnel_ip": "10.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "truncated"),
+        (b"\x01", "truncated"),
+        (b"\x02J{}", "schema 2"),
+        (b"\x01Q{}", "unknown form"),
+        (b"\x01J{", "not a Update"),
+        (b'\x01J{"type":"update","topic":"t","version":"one"}', "not a Update"),
+        (b'\x01J{"type":"snapshot","topic":"t","version":1}', "not a Update"),
+        (b'\x01J{"type":"update","topic":"t","version":1,"upserts":[{"type":"router","id":"r"}]}', "not a Update"),
+        (b"\x01J\xff\xfe", "not a Update"),
+        (b"\x01Zgarbage", "not a Update"),
+        (b"\x01Z" + zlib.compress(b"{}" * 100)[:-3], "truncated or too large"),
+    ],
+)
+def test_what_is_not_ours_is_unreadable_and_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(wire.Unreadable, match=reason):
+        wire.decode(data, Update)
+
+
+def test_a_bomb_is_refused_before_it_fills_the_memory() -> None:
+    bomb = zlib.compress(b" " * (wire.LARGEST + 1))
+    with pytest.raises(wire.Unreadable, match="too large"):
+        wire.decode(b"\x01Z" + bomb, Update)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_decoded_or_refused_and_never_anything_else(data: bytes) -> None:
+    try:
+        wire.decode(data, Update)
+    except wire.Unreadable as error:
+        assert str(error)
+
+
+@given(st.text(max_size=50))
+def test_any_text_is_base_85_or_refused(text: str) -> None:
+    try:
+        assert isinstance(wire.from_text(text), bytes)
+    except wire.Unreadable as error:
+        assert "base 85" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "amqp"),
+    [
+        ("rabbit://u:p@h:5673/v", "amqp://u:p@h:5673/v"),
+        ("rabbit://h", "amqp://guest:guest@h:5672/%2F"),
+        ("rabbit://u:p%40x@h//", "amqp://u:p%40x@h:5672/%2F"),
+    ],
+)
+def test_transport_urls_in_their_two_dialects(url: str, amqp: str) -> None:
+    assert amqp_url(url) == amqp
+
+
+def test_a_transport_url_of_another_kind_is_an_error_that_tells_no_password() -> None:
+    with pytest.raises(ValueError, match="rabbit://") as caught:
+        amqp_url("http://user:secret@h/")
+    assert "secret" not in str(caught.value)
