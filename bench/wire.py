@@ -1,0 +1,95 @@
+"""wire: how long a VM waits for the network: from the plug to its first reply, and to ACTIVE in the API.
+
+The plug is the OVSDB transaction that adds the VM's interface to br-int with its iface-id; the clock starts when it is
+sent. The VM, its cable and its addresses exist before, and its prober asks every millisecond from before the plug on:
+ARP for the target, then ICMP echo; the target's kernel answers, and resolves the VM's address by itself, as it does. A
+pre-bound port is known to everybody before the plug; an unbound one is claimed by the agent that sees the plug.
+`active_ms` is the same plug, seen by asking the API for the port every 2 ms on one kept connection.
+"""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from bench.measures import Result
+from bench.outcome import Outcome, Terms
+from bench.probe import Probe
+from bench.stage import Net, Stage
+from devstack.labs.ovsdb import plug_operations
+from devstack.labs.process import LabError
+from devstack.labs.vm import Vm
+
+POLL_S = 0.002
+HERE, THERE = "hv1", "hv2"
+
+
+@dataclass(frozen=True)
+class Times:
+    reply_ms: float
+    active_ms: float
+
+
+def wait_active(stage: Stage, port: str, timeout: float = 20.0) -> float:
+    """The moment at which the API called the port ACTIVE."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        asked = time.monotonic()
+        status = stage.api.request("GET", f"/v2.0/ports/{port}?fields=status")["port"]["status"]
+        answered = time.monotonic()
+        if status == "ACTIVE":
+            return answered
+        time.sleep(max(0.0, asked + POLL_S - answered))
+    raise LabError(f"port {port} is not ACTIVE {timeout:g} s after its plug")
+
+
+def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) -> Times:
+    """One new VM at address `number`, plugged, measured and removed."""
+    binding = {"binding:host_id": HERE} if bound else {}
+    port = stage.api.create("port", network_id=network.id, fixed_ips=network.fixed(number), **binding)
+    vm = stage.lab.prepare_vm(port["id"], HERE)
+    operations = plug_operations(vm.want.tap, vm.port, vm.want.mac)
+    with (
+        stage.hypervisors[HERE].database() as database,
+        Probe(vm.namespace, vm.want.mac, vm.address(), target.address()) as probe,
+    ):
+        time.sleep(0.05)
+        plugged = time.monotonic()
+        database.transact(*operations)
+        active = wait_active(stage, vm.port)
+        reply = probe.first()
+    stage.lab.unplug(vm.port)
+    stage.api.delete("port", vm.port)
+    time.sleep(0.1)
+    return Times((reply - plugged) * 1000, (active - plugged) * 1000)
+
+
+def run(terms: Terms) -> Outcome:
+    plugs, crowd = (4, 50) if terms.quick else (40, 1000)
+    found: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
+    with Stage(2, terms.say) as stage:
+        network = stage.network()
+        targets = {}
+        for number, (where, host) in enumerate((("remote", THERE), ("local", HERE)), start=2):
+            port = stage.api.create(
+                "port", network_id=network.id, fixed_ips=network.fixed(number), **{"binding:host_id": host}
+            )
+            targets[where] = stage.lab.plug(port["id"], host)
+        address = 0xF000  # far above what the pool hands out: every VM has an address that no neighbour remembers
+        for present in (0, crowd):
+            if present:
+                stage.crowd(network, HERE, present)
+                time.sleep(1.0)
+            for where, bound in (("remote", True), ("local", True), ("remote", False)):
+                terms.say(f"{plugs} plugs: {where}, {'bound before' if bound else 'claimed'}, {present} ports present")
+                for _ in range(plugs):
+                    address += 1
+                    times = plug_once(stage, network, address, targets[where], bound)
+                    prefix = "" if bound else "claimed_"
+                    found[f"{prefix}first_reply_ms", where, present].append(times.reply_ms)
+                    found[f"{prefix}active_ms", where, present].append(times.active_ms)
+        costs = stage.ledger.costs()
+    results = [
+        Result(name, "ms", tuple(values), {"where": where, "present": present})
+        for (name, where, present), values in sorted(found.items())
+    ]
+    return Outcome(tuple(results), costs)

@@ -1,0 +1,226 @@
+"""What a client is told when something cannot be done: Neutron's types, status codes and texts.
+
+Clients match `type`, and some match the text, so a name and its text are part of the API. Each error is one class
+with its sentence; the fields of the sentence are the keyword arguments of its constructor.
+"""
+
+
+class ApiError(Exception):
+    """An answer with a status code and a `NeutronError` body. Subclasses name `status` and `text`."""
+
+    status = 500
+    text = "An unknown exception occurred."
+
+    def __init__(self, **fields: object) -> None:
+        self.message = self.text.format(**{name: _short(value) for name, value in fields.items()})
+        super().__init__(self.message)
+
+    @property
+    def body(self) -> dict[str, dict[str, str]]:
+        """The JSON document of the answer."""
+        return {"NeutronError": {"type": type(self).__name__, "message": self.message, "detail": ""}}
+
+
+def _short(value: object) -> str:
+    """A client that sends a megabyte as a name does not get it back."""
+    shown = str(value)
+    return shown if len(shown) <= 500 else shown[:500] + "…"
+
+
+class NotFound(ApiError):
+    status = 404
+
+
+class Conflict(ApiError):
+    status = 409
+
+
+class BadRequest(ApiError):
+    status = 400
+
+
+class Unavailable(ApiError):
+    status = 503
+
+
+class HTTPBadRequest(BadRequest):
+    text = "{reason}"
+
+
+class HTTPNotFound(NotFound):
+    text = "The resource could not be found."
+
+
+class HTTPMethodNotAllowed(ApiError):
+    status = 405
+    text = "The method {method} is not allowed for this resource."
+
+
+class HTTPRequestEntityTooLarge(ApiError):
+    status = 413
+    text = "The body of the request is larger than {limit} bytes."
+
+
+class HTTPNotImplemented(ApiError):
+    status = 501
+    text = "{reason}"
+
+
+class HTTPInternalServerError(ApiError):
+    text = "Request Failed: internal server error while processing your request."
+
+
+class MalformedRequestBody(BadRequest):
+    text = "Malformed request body: {reason}."
+
+
+class InvalidInput(BadRequest):
+    text = "Invalid input for operation: {error_message}."
+
+
+class PolicyNotAuthorized(ApiError):
+    status = 403
+    text = "({rule}) is disallowed by policy"
+
+
+class RevisionNumberConstraintFailed(ApiError):
+    status = 412
+    text = "Constrained to {expected}, but current revision is {current}"
+
+
+class ServiceUnavailable(Unavailable):
+    text = "The service is unavailable: {reason}."
+
+
+class ExtensionNotFound(NotFound):
+    text = "Extension with alias {alias} does not exist"
+
+
+class NetworkNotFound(NotFound):
+    text = "Network {id} could not be found."
+
+
+class SubnetNotFound(NotFound):
+    text = "Subnet {id} could not be found."
+
+
+class PortNotFound(NotFound):
+    text = "Port {id} could not be found."
+
+
+class AgentNotFound(NotFound):
+    text = "Agent {id} could not be found."
+
+
+class SubnetPoolNotFound(NotFound):
+    text = "Subnet pool {id} could not be found."
+
+
+class NetworkInUse(Conflict):
+    text = "Unable to complete operation on network {id}. There are one or more ports still in use on the network."
+
+
+class InvalidSharedSetting(Conflict):
+    text = "Unable to reconfigure sharing settings for network {network}. Multiple projects are using it."
+
+
+class NetworkMTUSubnetConflict(Conflict):
+    text = "MTU of {id} is not valid, subnet requires a minimum of {mtu}"
+
+
+class VlanIdInUse(Conflict):
+    text = "Unable to create the network. The VLAN {vlan_id} on physical network {physical_network} is in use."
+
+
+class TunnelIdInUse(Conflict):
+    text = "Unable to create the network. The tunnel ID {tunnel_id} is in use."
+
+
+class FlatNetworkInUse(Conflict):
+    text = "Unable to create the flat network. Physical network {physical_network} is in use."
+
+
+class NoNetworkAvailable(Unavailable):
+    text = "Unable to create the network. No project network is available for allocation."
+
+
+class SubnetInUse(Conflict):
+    text = "Unable to complete operation on subnet {id}: One or more ports have an IP allocation from this subnet."
+
+
+class InvalidAllocationPool(BadRequest):
+    text = "The allocation pool {pool} is not valid."
+
+
+class OutOfBoundsAllocationPool(BadRequest):
+    text = "The allocation pool {pool} spans beyond the subnet cidr {cidr}."
+
+
+class OverlappingAllocationPools(Conflict):
+    text = "Found overlapping allocation pools: {pool_1} {pool_2} for subnet {cidr}."
+
+
+class GatewayConflictWithAllocationPools(Conflict):
+    text = "Gateway ip {ip_address} conflicts with allocation pool {pool}."
+
+
+class GatewayIpInUse(Conflict):
+    text = "Current gateway ip {ip_address} already in use by port {port_id}. Unable to update."
+
+
+class DNSNameServersExhausted(BadRequest):
+    text = "Unable to complete operation for {id}. The number of DNS nameservers exceeds the limit {quota}."
+
+
+class HostRoutesExhausted(BadRequest):
+    text = "Unable to complete operation for {id}. The number of host routes exceeds the limit {quota}."
+
+
+class MacAddressInUse(Conflict):
+    text = "Unable to complete operation for network {network}. The mac address {mac} is in use."
+
+
+class IpAddressInUse(Conflict):
+    text = "Unable to complete operation for network {network}. The IP address {ip_address} is in use."
+
+
+class IpAddressGenerationFailure(Conflict):
+    text = "No more IP addresses available on network {network}."
+
+
+class InvalidIpForNetwork(BadRequest):
+    text = "IP address {ip_address} is not a valid IP for any of the subnets on the specified network."
+
+
+class InvalidIpForSubnet(BadRequest):
+    text = "IP address {ip_address} is not a valid IP for the specified subnet."
+
+
+class AllocationOnAutoAddressSubnet(BadRequest):
+    text = (
+        "IPv6 address {ip_address} can not be directly assigned to a port on subnet {subnet} as the subnet is "
+        "configured for automatic addresses."
+    )
+
+
+class PortBound(Conflict):
+    text = (
+        "Unable to complete operation on port {id}, port is already bound, port type: {vif_type}, "
+        "old_mac {old_mac}, new_mac {new_mac}."
+    )
+
+
+class AllowedAddressPairsMissingIP(BadRequest):
+    text = "AllowedAddressPair must contain ip_address"
+
+
+class DuplicateAddressPairInRequest(BadRequest):
+    text = "Request contains duplicate address pair: mac_address {mac_address} ip_address {ip_address}."
+
+
+class AllowedAddressPairExhausted(BadRequest):
+    text = "The number of allowed address pair exceeds the maximum {quota}."
+
+
+class AddressPairAndPortSecurityRequired(Conflict):
+    text = "Port Security must be enabled in order to have allowed address pairs on a port."

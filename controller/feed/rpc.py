@@ -1,0 +1,203 @@
+"""The agents' calls: `report`, `subscribe`, `claim` and `wired` of `selvedge.rpc`, answered from the store.
+
+Any controller answers any host. What an agent sends is decoded by type and checked for size before anything happens;
+nonsense raises `Refused` at the caller. Anything else that goes wrong here reaches the caller as a remote error, and
+the agent tries again: all calls set states.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import amqp
+from oslo_config import cfg
+
+from controller.feed.outbox import Outbox
+from controller.feed.subscriptions import Subscriptions
+from controller.store import agents, bindings, topology
+from controller.store.engine import Contention, DatabaseAway, Store
+from selvedge import rpc, wire
+from selvedge.messaging import rpc_transport
+from selvedge.topics import Snapshot
+
+LOG = logging.getLogger(__name__)
+
+Question = TypeVar("Question", rpc.Report, rpc.Subscribe, rpc.Claim, rpc.Wired)
+
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_TOPIC = re.compile(r"(hosts|host/[A-Za-z0-9._-]{1,200}|segment/[A-Za-z0-9-]{1,64})")
+
+MOST = 100_000
+"""Ports or topics in one call."""
+
+
+class Calls:
+    """What the calls do. Any thread."""
+
+    def __init__(self, store: Store, outbox: Outbox, subscriptions: Subscriptions) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._subscriptions = subscriptions
+
+    def report(self, request: rpc.Report) -> rpc.ReportReply:
+        self._store.transaction(lambda transaction: agents.report(transaction, request, self._outbox.record))
+        newest = self._store.read(lambda conn: topology.versions(conn, request.topics))
+        stale = (name for name, version in request.topics.items() if newest.get(name, 0) != version)
+        return rpc.ReportReply(tuple(sorted(stale)))
+
+    def subscribe(self, request: rpc.Subscribe) -> rpc.SubscribeReply:
+        # First bind, then read: a change is either in what is read, or is published after the queue is bound.
+        self._subscriptions.change(request.host, request.topics, request.drop)
+
+        def read(conn: Any) -> tuple[Snapshot, ...]:
+            newest = topology.versions(conn, request.topics)
+            changed = [name for name, known in request.topics.items() if newest.get(name, 0) != known]
+            return topology.snapshots(conn, changed) if changed else ()
+
+        return rpc.SubscribeReply(self._store.read(read) if request.topics else ())
+
+    def claim(self, request: rpc.Claim) -> rpc.ClaimReply:
+        record = self._outbox.record
+        return rpc.ClaimReply(
+            self._store.transaction(
+                lambda transaction: bindings.claim(transaction, request.host, request.ports, record),
+            )
+        )
+
+    def wired(self, request: rpc.Wired) -> rpc.WiredReply:
+        record = self._outbox.record
+        return rpc.WiredReply(
+            self._store.transaction(
+                lambda transaction: bindings.wired(transaction, request.host, request.up, request.down, record)
+            )
+        )
+
+
+class Endpoint:
+    """What oslo.messaging dispatches to: text in, text out."""
+
+    def __init__(self, calls: Calls) -> None:
+        import oslo_messaging
+
+        self.target = oslo_messaging.Target(version=rpc.VERSION)
+        self.answered: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.refused = 0
+        self.failed = 0
+        self._calls = calls
+        # "Expected" only means that the library does not log it a second time.
+        self._answer: Callable[[str, type[Any], str], str] = oslo_messaging.expected_exceptions(Exception)(self._logged)
+
+    def report(self, context: object, request: str) -> str:
+        return self._answer("report", rpc.Report, request)
+
+    def subscribe(self, context: object, request: str) -> str:
+        return self._answer("subscribe", rpc.Subscribe, request)
+
+    def claim(self, context: object, request: str) -> str:
+        return self._answer("claim", rpc.Claim, request)
+
+    def wired(self, context: object, request: str) -> str:
+        return self._answer("wired", rpc.Wired, request)
+
+    def wake(self, context: object) -> None:
+        """Does nothing: see `Server.stop`."""
+
+    def _logged(self, method: str, form: type[Question], text: str) -> str:
+        try:
+            return self._timed(method, form, text)
+        except rpc.Refused as error:
+            self.refused += 1
+            LOG.warning("refused a call of %s: %s", method, error)
+            raise
+        except (DatabaseAway, Contention, OSError, amqp.AMQPError) as error:
+            self.failed += 1
+            LOG.warning("%s failed, the agent will try again: %s: %s", method, type(error).__name__, error)
+            raise
+        except Exception:
+            self.failed += 1
+            LOG.exception("a defect in %s; the agent will try again", method)
+            raise
+
+    def _timed(self, method: str, form: type[Question], text: str) -> str:
+        began = time.perf_counter()
+        try:
+            request = wire.decode(wire.from_text(text), form)
+        except wire.Unreadable as error:
+            raise rpc.Refused(str(error)) from error
+        check(request)
+        answer = wire.to_text(wire.encode(getattr(self._calls, method)(request)))
+        self.answered[method] += 1
+        self.seconds[method] += time.perf_counter() - began
+        return answer
+
+
+def check(request: rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired) -> None:
+    """Raises Refused for what no agent of ours would send."""
+    if not _HOST.fullmatch(request.host):
+        raise rpc.Refused(f"{request.host[:50]!r} is not a host's name")
+    if isinstance(request, rpc.Subscribe):
+        for topic in (*request.topics, *request.drop):
+            if not _TOPIC.fullmatch(topic):
+                raise rpc.Refused(f"{topic[:50]!r} is not a topic")
+        count = len(request.topics) + len(request.drop)
+    elif isinstance(request, rpc.Report):
+        count = len(request.topics)
+    elif isinstance(request, rpc.Claim):
+        count = len(request.ports)
+    else:
+        count = len(request.up) + len(request.down)
+    if count > MOST:
+        raise rpc.Refused(f"{count} names in one call; {MOST} are the most")
+
+
+class Server:
+    """oslo.messaging's server for one process. All controllers take calls from one queue."""
+
+    def __init__(self, conf: cfg.ConfigOpts, calls: Calls, name: str) -> None:
+        import oslo_messaging
+
+        self.endpoint = Endpoint(calls)
+        self._name = name
+        self._threads = conf.rpc_threads
+        self._transport = rpc_transport(conf, name, "selvedge-controller", pool=max(2, conf.rpc_threads // 2))
+        self._target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, server=name, version=rpc.VERSION)
+        self._server = oslo_messaging.get_rpc_server(self._transport, self._target, [self.endpoint])
+        self._running = threading.Event()
+
+    def start(self) -> None:
+        """Begins to answer as soon as the broker is there; returns at once."""
+        threading.Thread(target=self._start, name="rpc-start", daemon=True).start()
+
+    def _start(self) -> None:
+        self._server.start(override_pool_size=self._threads)
+        self._running.set()
+        LOG.info("rpc: answering calls on %s", rpc.CONTROLLER_TOPIC)
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Takes no more calls and finishes those under way, within `timeout` seconds or not at all."""
+        import oslo_messaging
+
+        if not self._running.is_set():
+            return
+        stopper = threading.Thread(target=self._stop, name="rpc-stop", daemon=True)
+        stopper.start()
+        deadline = time.monotonic() + timeout
+        # The library looks at its stop flag when a message comes, or after five seconds; so a message comes.
+        client = oslo_messaging.get_rpc_client(self._transport, self._target, retry=0)
+        while stopper.is_alive() and time.monotonic() < deadline:
+            try:
+                client.cast({}, "wake")
+            except Exception as error:
+                LOG.debug("rpc: %s", error)
+                return
+            stopper.join(0.05)
+
+    def _stop(self) -> None:
+        self._server.stop()
+        self._server.wait()
+        self._transport.cleanup()

@@ -1,0 +1,113 @@
+"""The thread that deletes confirmed rows of the outbox, and publishes those that their own process left behind.
+
+A row is a left-over when two looks, `PATIENCE` seconds apart, both saw it and this process does not hold it. That needs
+no clocks that agree, and no list of living controllers. When several controllers sweep the same row, it is published
+several times, which costs a message and changes nothing; scattered looks make it rare.
+"""
+
+import logging
+import random
+import threading
+import time
+
+from sqlalchemy import Connection, delete, select
+
+from controller.feed.outbox import Row
+from controller.feed.publisher import Publisher
+from controller.store.engine import Contention, DatabaseAway, Store
+from controller.store.schema import outbox
+
+LOG = logging.getLogger(__name__)
+
+TIDY = 0.1
+"""Seconds between two deletions of what was confirmed; one statement takes all of it."""
+
+LOOK = 0.5
+"""Seconds between two looks for left-overs."""
+
+PATIENCE = 1.0
+"""Seconds that a row's own process has for it."""
+
+CHUNK = 500
+LOOK_AT = 10_000
+
+
+class Sweeper(threading.Thread):
+    """One per process."""
+
+    def __init__(self, store: Store, publisher: Publisher) -> None:
+        super().__init__(name="sweeper", daemon=True)
+        self.swept = 0
+        self.deleted = 0
+        self._store = store
+        self._publisher = publisher
+        self._stopping = threading.Event()
+        self._seen: dict[int, float] = {}
+
+    def stop(self) -> None:
+        """Ends the thread; what is confirmed by then is deleted."""
+        self._stopping.set()
+        self.join(2.0)
+
+    def run(self) -> None:
+        away = False
+        look_at = 0.0
+        last = False
+        while not last:
+            last = self._stopping.wait(TIDY)
+            try:
+                self._tidy()
+                now = time.monotonic()
+                if now >= look_at and not last:
+                    self._look(now)
+                    look_at = now + LOOK * random.uniform(0.75, 1.25)
+            except (DatabaseAway, Contention) as error:
+                if not away:
+                    LOG.warning("sweeper: %s", error)
+                away = True
+                if self._stopping.wait(LOOK):
+                    return
+            except Exception:
+                LOG.exception("sweeper: a defect; it goes on")
+                self._stopping.wait(LOOK)
+            else:
+                away = False
+
+    def _tidy(self) -> None:
+        while numbers := self._publisher.take_confirmed(CHUNK):
+            statement = delete(outbox).where(outbox.c.id.in_(numbers))
+            try:
+                self._store.transaction(lambda transaction, statement=statement: transaction.execute(statement))  # type: ignore[misc]
+            except BaseException:
+                self._publisher.give_back(numbers)
+                raise
+            self._publisher.forget(numbers)
+            self.deleted += len(numbers)
+
+    def _look(self, now: float) -> None:
+        """Find left-overs and hand them to the publisher, unless that has enough to do."""
+        if not self._publisher.connected or self._publisher.backlog > CHUNK:
+            return
+        numbers = self._store.read(_numbers)
+        self._seen = {
+            number: self._seen.get(number, now + random.uniform(0, LOOK))
+            for number in numbers
+            if not self._publisher.holds(number)
+        }
+        due = [number for number, since in self._seen.items() if now - since >= PATIENCE][:CHUNK]
+        if not due:
+            return
+        rows = self._store.read(lambda conn: _rows(conn, due))
+        self._publisher.hand_over(row for row in rows if not self._publisher.holds(row.id))
+        self.swept += len(rows)
+        LOG.info("sweeper: published %d messages that were left behind", len(rows))
+
+
+def _numbers(conn: Connection) -> list[int]:
+    return list(conn.execute(select(outbox.c.id).order_by(outbox.c.id).limit(LOOK_AT)).scalars())
+
+
+def _rows(conn: Connection, numbers: list[int]) -> list[Row]:
+    columns = (outbox.c.id, outbox.c.topic, outbox.c.version, outbox.c.body)
+    statement = select(*columns).where(outbox.c.id.in_(numbers)).order_by(outbox.c.id)
+    return [Row(number, topic, version, bytes(body)) for number, topic, version, body in conn.execute(statement)]

@@ -1,0 +1,1 @@
+"""Alembic's home: `env` for its command line, `versions` the revisions, oldest first by number."""

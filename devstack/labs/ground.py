@@ -1,0 +1,130 @@
+"""The ground that a lab stands on: namespaces, and three layer-2 wires that join the hypervisors.
+
+    underlay     carries tunnels: every hypervisor's br-phy is on it
+    provider     carries VLANs and untagged frames of provider networks: every hypervisor's br-ex is on it
+    management   carries AMQP: agents reach the broker, which also listens at the machine's end of this wire
+
+`Ground` is what the lab asks for; `Namespaces` makes it with iproute2, named so that a later command can remove it;
+`mininet_node.MininetGround` makes it of Mininet nodes and links. The wires are kernel bridges: they know no VLAN and
+pass tagged frames as they are.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Protocol
+
+from devstack.labs import netns
+from devstack.labs.process import LabError
+
+WIRES = ("underlay", "provider", "mgmt")
+"""Each is a bridge of this name; a hypervisor's end is called `<wire>0`."""
+
+
+class Ground(Protocol):
+    """What a lab needs of its surroundings. Paths lead to network namespaces."""
+
+    management: str
+    """The machine's own IPv4 address on the management wire, once opened."""
+
+    def open(self) -> None:
+        """Make the wires."""
+
+    def hypervisor(self, name: str, number: int) -> Path:
+        """A namespace with `underlay0`, `provider0` and `mgmt0`, the last with an address."""
+
+    def vm(self, identity: str, hypervisor: str, tap: str, mac: str, mtu: int) -> Path:
+        """A namespace whose `eth0` (with `mac`) is a cable to `tap` in the hypervisor's namespace; both ends up."""
+
+    def remove_vm(self, identity: str, hypervisor: str, tap: str) -> None:
+        """Cable and namespace go. What is gone already is fine."""
+
+    def close(self) -> None:
+        """Everything goes."""
+
+
+QUIET = (
+    "net.ipv6.conf.all.disable_ipv6=1",
+    "net.ipv6.conf.default.disable_ipv6=1",
+)
+"""A hypervisor's kernel must not speak on wires and taps that belong to its Open vSwitch."""
+
+
+def management_address(base: str, number: int) -> str:
+    """Address of hypervisor `number` (from 1) in the management network `base`; the machine itself is .1."""
+    return f"{base}.{number + 1}"
+
+
+def hush(path: Path, settings: tuple[str, ...] = QUIET) -> None:
+    """Apply sysctl settings inside a namespace."""
+    netns.run(netns.inside(path, ["sysctl", "-qw", *settings]))
+
+
+class Namespaces:
+    """The ground made of named network namespaces of this machine."""
+
+    def __init__(self, names: netns.Names) -> None:
+        self.names = names
+        self.management = f"{names.management_net}.1"
+
+    def open(self) -> None:
+        """Raises LabError when the management network's addresses are in use on this machine."""
+        network = ipaddress.ip_network(f"{self.names.management_net}.0/24")
+        for line in netns.run(["ip", "-br", "-4", "addr"]).splitlines():
+            for word in line.split()[2:]:
+                if ipaddress.ip_interface(word).network.overlaps(network):
+                    raise LabError(f"{line.split()[0]} uses {word}, where this lab's management network would be")
+        wires = self.names.wires
+        netns.run(["ip", "netns", "add", wires])
+        hush(netns.path_of(wires))
+        netns.ip(
+            [f"link add {wire} type bridge forward_delay 0 mcast_snooping 0" for wire in WIRES]
+            + [f"link set {wire} up" for wire in WIRES],
+            wires,
+        )
+        netns.ip(
+            [
+                f"link add {self.names.management} type veth peer name machine netns {wires}",
+                f"addr add {self.management}/24 dev {self.names.management}",
+                f"link set {self.names.management} up",
+            ]
+        )
+        netns.ip(["link set machine master mgmt", "link set machine up"], wires)
+
+    def hypervisor(self, name: str, number: int) -> Path:
+        namespace, wires = self.names.hypervisor(name), self.names.wires
+        netns.run(["ip", "netns", "add", namespace])
+        hush(netns.path_of(namespace))
+        netns.ip([f"link add {wire}0 type veth peer name {wire}-{name} netns {wires}" for wire in WIRES], namespace)
+        netns.ip(
+            [f"link set {wire}-{name} master {wire}" for wire in WIRES]
+            + [f"link set {wire}-{name} up" for wire in WIRES],
+            wires,
+        )
+        address = management_address(self.names.management_net, number)
+        netns.ip(
+            ["link set lo up", f"addr add {address}/24 dev mgmt0", *(f"link set {wire}0 up" for wire in WIRES)],
+            namespace,
+        )
+        return netns.path_of(namespace)
+
+    def vm(self, identity: str, hypervisor: str, tap: str, mac: str, mtu: int) -> Path:
+        namespace, host = self.names.vm(identity), self.names.hypervisor(hypervisor)
+        netns.run(["ip", "netns", "add", namespace])
+        path = netns.path_of(namespace)
+        # Up only when `vm.Vm` has set what it wants of IPv6; the hypervisor's end waits for that.
+        netns.ip(
+            [
+                f"link add {tap} mtu {mtu} type veth peer name eth0 address {mac} mtu {mtu} netns {namespace}",
+                f"link set {tap} up",
+            ],
+            host,
+        )
+        return path
+
+    def remove_vm(self, identity: str, hypervisor: str, tap: str) -> None:
+        del hypervisor, tap  # the cable goes with the namespace
+        netns.end(self.names.vm(identity))
+
+    def close(self) -> None:
+        for namespace in self.names.ours():
+            netns.end(namespace)

@@ -1,0 +1,306 @@
+"""The lab: what `devstack/lab` does, as a class that tests and benchmarks use alike.
+
+    lab = Lab(Path(".lab"))
+    lab.up(hypervisors=3)
+    network = lab.api.create("network", name="blue") …
+    vm = lab.plug(port["id"], on="hv1")
+    vm.ping("10.0.0.5")
+    lab.down()
+
+All that a later command needs is in the state directory: `lab.json` (what was asked for), one record per daemon and one
+file per VM. `down` needs less: it ends every recorded process and removes every namespace with this lab's prefix.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from devstack.labs import netns
+from devstack.labs.api import Api
+from devstack.labs.broker import Broker
+from devstack.labs.controllers import Controller, program
+from devstack.labs.ground import Ground, Namespaces
+from devstack.labs.hypervisor import Hypervisor
+from devstack.labs.postgres import Postgres
+from devstack.labs.process import Daemon, LabError, free_port, wait_for
+from devstack.labs.vm import Vm, Wanted, configure, wanted
+
+MOST_HYPERVISORS = 200
+
+
+class Lab:
+    """A lab under `state`; `ground` is where its namespaces come from (default: named ones of this machine)."""
+
+    def __init__(self, state: Path, ground: Ground | None = None) -> None:
+        self.state = state.resolve()
+        self.names = netns.Names(self.state)
+        self.ground: Ground = ground or Namespaces(self.names)
+        self.broker = Broker(self.state / "broker", (self.ground.management,))
+        self.postgres = Postgres(self.state / "postgres")
+        self.timings: dict[str, float] = {}
+
+    # What it consists of
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """`lab.json`; LabError if the lab is not up."""
+        try:
+            found: dict[str, Any] = json.loads((self.state / "lab.json").read_text())
+        except OSError:
+            raise LabError(f"there is no lab under {self.state}; 'devstack/lab up' makes one") from None
+        return found
+
+    @property
+    def is_up(self) -> bool:
+        return (self.state / "lab.json").exists()
+
+    @property
+    def hypervisors(self) -> dict[str, Hypervisor]:
+        """By name: hv1, hv2 …"""
+        plan = self.plan
+        url = self.broker.url_at(self.ground.management)
+        return {
+            name: Hypervisor(
+                name,
+                state=self.state / name,
+                namespace=Path(where),
+                tunnel=f"10.255.0.{number}/16",
+                transport_url=url,
+                program=program("selvedge-agent"),
+            )
+            for number, (name, where) in enumerate(plan["hypervisors"].items(), start=1)
+        }
+
+    @property
+    def controllers(self) -> dict[str, Controller]:
+        """By name: controller1, controller2 …"""
+        plan = self.plan
+        return {
+            name: Controller(
+                name,
+                state=self.state / name,
+                port=port,
+                transport_url=self.broker.url,
+                database=plan["database"],
+                options=plan["options"],
+            )
+            for name, port in plan["controllers"].items()
+        }
+
+    @property
+    def api(self) -> Api:
+        """The first controller's API."""
+        return next(iter(self.controllers.values())).api
+
+    @property
+    def vms(self) -> dict[str, Vm]:
+        """Plugged or prepared VMs by port id."""
+        found = {}
+        for path in sorted((self.state / "vms").glob("*.json")):
+            record = json.loads(path.read_text())
+            record["want"] = {k: tuple(v) if isinstance(v, list) else v for k, v in record["want"].items()}
+            found[path.stem] = Vm(Wanted(**record["want"]), record["hypervisor"], Path(record["namespace"]))
+        return found
+
+    def hypervisor(self, name: str) -> Hypervisor:
+        try:
+            return self.hypervisors[name]
+        except KeyError:
+            raise LabError(f"there is no hypervisor {name}; there are {', '.join(self.hypervisors)}") from None
+
+    def vm(self, port: str) -> Vm:
+        """By port id, or by the beginning of one."""
+        found = [vm for identity, vm in self.vms.items() if identity.startswith(port)]
+        if len(found) != 1:
+            raise LabError(f"there is {'no VM' if not found else 'more than one VM'} of port {port}")
+        return found[0]
+
+    # Up and down
+
+    def up(
+        self,
+        hypervisors: int = 3,
+        database: str | None = None,
+        controllers: int = 1,
+        options: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        """Start everything; returns when the API answers and every agent is in sync.
+
+        `database`: SQLAlchemy's URL, or `postgresql` for a server of the lab's own; default SQLite under `state`.
+        `options`: more of the controllers' configuration, by section. What was started is left for `down` on failure.
+        """
+        if self.is_up:
+            raise LabError(f"there is a lab under {self.state} already; 'devstack/lab down' removes it")
+        if not 1 <= hypervisors <= MOST_HYPERVISORS or controllers < 1:
+            raise LabError(f"a lab has 1 to {MOST_HYPERVISORS} hypervisors and at least one controller")
+        for name in ("selvedge-agent", "selvedge-controller"):
+            program(name)
+        self.state.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            self.ground.open()
+            broker = pool.submit(self.broker.start)
+            own = database == "postgresql"
+            postgres = pool.submit(self._start_postgres) if own else None
+            names = [f"hv{number}" for number in range(1, hypervisors + 1)]
+            places = {name: str(self.ground.hypervisor(name, number)) for number, name in enumerate(names, start=1)}
+            plan = {
+                "hypervisors": places,
+                "controllers": {f"controller{number}": free_port() for number in range(1, controllers + 1)},
+                "database": self.postgres.url_of("selvedge")
+                if own
+                else database or f"sqlite:///{self.state / 'selvedge.db'}",
+                "own_postgresql": own,
+                "options": options or {},
+            }
+            (self.state / "lab.json").write_text(json.dumps(plan, indent=1))
+            switches = [pool.submit(hypervisor.start_switch) for hypervisor in self.hypervisors.values()]
+            if postgres:
+                postgres.result()
+            for controller in self.controllers.values():
+                controller.migrate()
+                break
+            for switch in switches:
+                switch.result()
+            self._lap("switches", began)
+            broker.result()
+            self._lap("broker", began)
+            for controller in self.controllers.values():
+                controller.launch()
+            for hypervisor in self.hypervisors.values():
+                hypervisor.start("agent")
+            for controller in self.controllers.values():
+                controller.wait_ready()
+            self._lap("controllers", began)
+            for waiting in [pool.submit(hypervisor.wait_in_sync) for hypervisor in self.hypervisors.values()]:
+                waiting.result()
+            self._lap("agents", began)
+
+    def _start_postgres(self) -> None:
+        self.postgres.start()
+        self.postgres.create_database("selvedge")
+
+    def _lap(self, what: str, began: float) -> None:
+        self.timings[what] = round(time.monotonic() - began, 2)
+
+    def down(self) -> None:
+        """Remove everything, whatever state it is in. The state directory goes too."""
+        if self.state.exists():
+            for record in sorted(self.state.rglob("*.daemon")):
+                Daemon(record.parent, record.stem).kill()
+        self.ground.close()
+        if (self.state / "lab.json").exists() or (self.state / "broker").exists():
+            shutil.rmtree(self.state)
+
+    # VMs
+
+    def prepare_vm(self, port: str, on: str) -> Vm:
+        """All of a VM but its plug: namespace, cable, addresses. The port's interface is not on br-int yet."""
+        hypervisor = self.hypervisor(on)
+        api = self.api
+        want = wanted(api, api.show("port", port))
+        if port in self.vms:
+            raise LabError(f"port {port} is plugged on {self.vms[port].hypervisor} already")
+        namespace = self.ground.vm(port, on, want.tap, want.mac, want.mtu)
+        vm = Vm(want, on, namespace)
+        (self.state / "vms").mkdir(exist_ok=True)
+        record = {"want": asdict(want), "hypervisor": hypervisor.name, "namespace": str(namespace)}
+        (self.state / "vms" / f"{port}.json").write_text(json.dumps(record))
+        configure(namespace, want)
+        return vm
+
+    def commit_plug(self, vm: Vm) -> float:
+        """The second half: one OVSDB transaction. The moment (time.monotonic) right before it."""
+        hypervisor = self.hypervisor(vm.hypervisor)
+        moment = time.monotonic()
+        hypervisor.plug(vm.want.tap, vm.port, vm.want.mac)
+        return moment
+
+    def plug(self, port: str, on: str, active: float | None = 10.0) -> Vm:
+        """Boot a VM for the port; waits up to `active` seconds (None: not at all) for the API to call it ACTIVE."""
+        vm = self.prepare_vm(port, on)
+        self.commit_plug(vm)
+        if active is not None:
+            self.wait_status(port, "ACTIVE", active)
+        return vm
+
+    def wait_status(self, port: str, status: str, timeout: float = 10.0) -> None:
+        """Return once the API says so of the port; LabError after `timeout` seconds."""
+        api = self.api
+        seen = ""
+
+        def reached() -> bool:
+            nonlocal seen
+            seen = api.show("port", port)["status"]
+            return bool(seen == status)
+
+        try:
+            wait_for(f"port {port}", reached, timeout)
+        except LabError:
+            raise LabError(f"port {port} is {seen}, not {status}, after {timeout:g} s") from None
+
+    def unplug(self, port: str) -> None:
+        """Power the VM off: its interface leaves br-int, and its namespace goes."""
+        vm = self.vm(port)
+        with contextlib.suppress(LabError):  # a dead switch keeps nobody from pulling the plug
+            self.hypervisor(vm.hypervisor).unplug(vm.want.tap)
+        self.ground.remove_vm(vm.port, vm.hypervisor, vm.want.tap)
+        (self.state / "vms" / f"{vm.port}.json").unlink(missing_ok=True)
+
+    def move_vm(self, port: str, to: str) -> Vm:
+        """Unplug it and boot it on another hypervisor."""
+        self.unplug(port)
+        return self.plug(port, to, active=None)
+
+    # Looking
+
+    def daemons(self) -> dict[str, Daemon]:
+        """Every daemon by the name that the command line knows: broker, controller1, hv1 agent …"""
+        found = {"broker": self.broker.daemon}
+        if self.plan["own_postgresql"]:
+            found["postgresql"] = self.postgres.daemon
+        found |= {name: controller.daemon for name, controller in self.controllers.items()}
+        for name, hypervisor in self.hypervisors.items():
+            found |= {f"{name} {kind}": daemon for kind, daemon in hypervisor.daemons.items()}
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` prints."""
+        plan = self.plan
+        return {
+            "state": str(self.state),
+            "api": self.api.url,
+            "broker": self.broker.url,
+            "database": plan["database"],
+            "controllers": {name: controller.api.url for name, controller in self.controllers.items()},
+            "processes": {name: {"pid": daemon.pid, "log": str(daemon.log)} for name, daemon in self.daemons().items()},
+            "hypervisors": {
+                name: {
+                    "namespace": str(hypervisor.namespace),
+                    "tunnel_ip": hypervisor.tunnel.partition("/")[0],
+                    "ovs_rundir": str(hypervisor.rundir),
+                    "in_sync": bool(hypervisor.daemons["agent"].pid and hypervisor.status().get("in_sync")),
+                }
+                for name, hypervisor in self.hypervisors.items()
+            },
+            "vms": {
+                port: {
+                    "hypervisor": vm.hypervisor,
+                    "namespace": str(vm.namespace),
+                    "interface": vm.want.tap,
+                    "mac": vm.want.mac,
+                    "addresses": list(vm.want.addresses),
+                }
+                for port, vm in self.vms.items()
+            },
+        }
+
+    def story(self) -> str:
+        """The ends of all logs and the flows of all hypervisors: what explains a failure."""
+        parts = [f"--- {name}'s log\n{controller.daemon.tail(25)}" for name, controller in self.controllers.items()]
+        return "\n".join(parts + [hypervisor.story() for hypervisor in self.hypervisors.values()])

@@ -1,0 +1,147 @@
+"""A daemon that outlives the command which started it, and the record by which a later command finds it again.
+
+The record (`<name>.daemon` beside the log) names the pid and the kernel's start time of the process: a pid that was
+given to somebody else meanwhile is never signalled. `Daemon` is all of the state; nothing else is kept in memory.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+
+class LabError(Exception):
+    """Something of the lab does not work; the text is one clear line for the user."""
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses, below the range from which clients get theirs."""
+    for _ in range(200):
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise LabError("no free TCP port between 20000 and 32000")
+
+
+def wait_for(what: str, ready: Callable[[], bool], timeout: float = 30.0, poll: float = 0.01) -> None:
+    """Return once `ready()` is true; raises LabError naming `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if time.monotonic() > deadline:
+            raise LabError(f"{what}: not there after {timeout:g} s")
+        time.sleep(poll)
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot (field 22 of proc(5) stat); None if dead or a zombie.
+
+    A killed process is a zombie before its last thread has let go of its sockets and devices; it counts as alive.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        dead = fields[0] in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except OSError:
+        return None
+    return None if dead else int(fields[19])
+
+
+class Daemon:
+    """One process: `directory/name.daemon` is its record, `directory/name.log` its output."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.name = name
+        self.record = directory / f"{name}.daemon"
+        self.log = directory / f"{name}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process' pid while it lives."""
+        try:
+            seen = json.loads(self.record.read_text())
+        except (OSError, ValueError):
+            return None
+        if self._child is not None:
+            self._child.poll()
+        return int(seen["pid"]) if start_time(seen["pid"]) == seen["started"] else None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start `command` in a session of its own, `environment` added to ours. LabError if it runs already."""
+        if self.pid is not None:
+            raise LabError(f"{self.name} runs already, pid {self.pid}")
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            try:
+                self._child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    env={**os.environ, **(environment or {})},
+                )
+            except OSError as error:
+                raise LabError(f"{self.name}: {error}") from error
+        started = start_time(self._child.pid)
+        self.record.write_text(json.dumps({"pid": self._child.pid, "started": started, "command": list(command)}))
+
+    def wait_until(self, ready: Callable[[], bool], timeout: float = 30.0) -> None:
+        """Return once `ready()` is true; raises LabError with the log's tail if the process dies or time runs out."""
+
+        def looked() -> bool:
+            if self.pid is None:
+                raise LabError(f"{self.name} died at start: {self.tail(5) or 'its log is empty'}")
+            return ready()
+
+        try:
+            wait_for(self.name, looked, timeout)
+        except LabError as error:
+            raise LabError(f"{error} (log: {self.log})") from error
+
+    def stop(self, sign: int = signal.SIGTERM, timeout: float = 15.0) -> None:
+        """Ask it to stop, and kill it if it has not within `timeout` seconds. A dead one is fine."""
+        pid = self.pid
+        if pid is not None:
+            self._signal(pid, sign)
+            deadline = time.monotonic() + timeout
+            while self.pid is not None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if self.pid is not None:
+                self.kill()
+        self.record.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """SIGKILL to it and to what it started in its session, and wait until it is gone."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            wait_for(f"the end of {self.name}", lambda: self.pid is None, 10.0, 0.002)
+        self.record.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """SIGSTOP: it lives and says nothing, as behind a cut wire."""
+        self._signal(self.pid or 0, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(self.pid or 0, signal.SIGCONT)
+
+    def _signal(self, pid: int, sign: int) -> None:
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of its log."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""

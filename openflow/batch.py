@@ -1,0 +1,103 @@
+"""What travels between the programmer, the channel and the switch's thread: one atomic change, and what became of it.
+
+A `Batch` is one OpenFlow bundle: all of it takes effect in one moment, or none of it. A `Refusal` is the switch's
+reason in its own words. Entries are named by `Key`: the bytes of a flow's identity (table, priority, match), or a
+group's number; the two never collide, so one dictionary can hold both.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from openflow.flow import Flow, GroupEntry
+
+Key = bytes | int
+"""A flow's key (`Flow.key`) or a group's id (`GroupEntry.id`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An OpenFlow error: its name (`OFPBAC_BAD_OUT_PORT`), and the numbers of its type and code on the wire."""
+
+    name: str
+    type: int
+    code: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One bundle, in the order in which it is sent.
+
+    `groups` are added or modified, leaves before the roots that refer to them; `stale` flows are deleted; `flows`
+    are added, replacing what has the same key; `dropped` groups are deleted last, because the switch deletes every
+    flow that refers to a group together with it. `connection` is the connection whose dump the batch was computed
+    from: on any other one it is meaningless and must not be sent.
+    """
+
+    id: int
+    connection: int
+    groups: tuple[GroupEntry, ...] = ()
+    stale: tuple[bytes, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+    def keys(self) -> Iterator[Key]:
+        """The entries' keys in the order of the messages."""
+        for group in self.groups:
+            yield group.id
+        yield from self.stale
+        for flow in self.flows:
+            yield flow.key
+        yield from self.dropped
+
+    def __len__(self) -> int:
+        return len(self.groups) + len(self.stale) + len(self.flows) + len(self.dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The switch is there. `flows` (key → body) and `groups` (id → body) are what it has: all that bear our cookie's
+    marker, and all groups (which bear no cookie: the programmer knows which are ours)."""
+
+    connection: int
+    flows: dict[bytes, bytes] = field(repr=False)
+    groups: dict[int, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The switch committed this batch: packets see all of it."""
+
+    batch_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The switch took nothing of this batch.
+
+    `failures` names the entries that it refused. `cause` is set when the refusal came at the commit or concerned the
+    bundle as a whole; then `failures` names the first culprit at most, or nobody.
+    """
+
+    batch_id: int
+    failures: tuple[tuple[Key, Refusal], ...]
+    cause: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is lost (once per connection, not for each failed try); batches in flight have an unknown fate."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that an operator must mend, such as another's option in our Geneve slot. The connection goes on."""
+
+    text: str
+
+
+SwitchEvent = Connected | Confirmed | Rejected | Disconnected | Trouble

@@ -1,0 +1,304 @@
+"""The OpenFlow conversation with one switch, without a socket: bytes in, events out, bytes out.
+
+A channel lives as long as one connection. It begins with a hello, and asks at once for the Geneve options, the groups
+and the flows that bear our cookie's marker; when all is answered it is `ready`, says `Connected` and carries batches,
+one at a time. All that may be said is in this file; who carries the bytes is `openflow.switch`, what they look like is
+`openflow.codec`.
+
+What Open vSwitch does, and the channel is built on (all probed on 3.1): a bad message in a bundle is answered by an
+error when it is added, is left out, and a commit then succeeds without it; so all messages go first with a barrier
+behind, and the commit follows only if no error came. An error at the commit (a full table, a group that is not there)
+undoes everything, and names the message at fault by its number (xid) before the commit's own failure is told.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from openflow.batch import Batch, Confirmed, Connected, Key, Refusal, Rejected, SwitchEvent, Trouble
+from openflow.codec import bundles, errors, flows, frames, groups, session
+from openflow.codec.session import Option
+from openflow.pipeline import MARKER
+
+OURS, OURS_MASK = MARKER << 56, 0xFF << 56
+"""A cookie of ours, by its bits 56 to 63: we neither see nor delete flows with other ones."""
+
+OUR_HELLO, OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS, OUR_OPTION = range(1, 6)
+"""The numbers (xid) of what begins every connection; batches and echoes count on from there."""
+
+TOO_LONG = Refusal("longer than an OpenFlow message", 0xFFFF, 0)
+"""Refused by us, since it cannot even be sent."""
+
+
+class ChannelLost(Exception):
+    """The conversation cannot go on; the text says why."""
+
+
+@dataclass
+class Counters:
+    """What was done since the thread began, over all connections. Written by the switch's thread alone.
+
+    `connects` are connections that were accepted, `bundles` all that were sent (also those discarded), with
+    `flow_mods_sent` and `group_mods_sent` in them; `errors` are all errors that the switch sent.
+    """
+
+    connects: int = 0
+    bundles: int = 0
+    flow_mods_sent: int = 0
+    group_mods_sent: int = 0
+    errors: int = 0
+
+
+class Outbox:
+    """Bytes that wait to be written."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._start = 0
+
+    def put(self, data: bytes) -> None:
+        """Append."""
+        self._chunks.append(data)
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
+    def peek(self, most: int) -> memoryview:
+        """What to write next: at least one byte, `most` at most."""
+        return memoryview(self._chunks[0])[self._start : self._start + most]
+
+    def advance(self, written: int) -> None:
+        """So many bytes of what `peek` gave are written."""
+        self._start += written
+        if self._start == len(self._chunks[0]):
+            self._chunks.popleft()
+            self._start = 0
+
+
+class Phase(Enum):
+    """Of a bundle: its messages are being judged, or it takes effect, or it is being thrown away."""
+
+    ADDING = auto()
+    COMMITTING = auto()
+    DISCARDING = auto()
+
+
+@dataclass
+class Bundle:
+    """A batch on its way. Its messages bear the numbers from `first` on; `control` is that of the question now open."""
+
+    batch: Batch
+    keys: tuple[Key, ...]
+    first: int
+    control: int
+    phase: Phase = Phase.ADDING
+    failures: dict[Key, Refusal] = field(default_factory=dict)
+    cause: Refusal | None = None
+
+    @property
+    def opening(self) -> int:
+        """The number of the message that opened it."""
+        return self.first - 1
+
+
+class Channel:
+    """See the module. `connection` numbers this connection; `probe` and `dead` are seconds of silence (see `tick`)."""
+
+    def __init__(
+        self,
+        connection: int,
+        option: tuple[int, int, int, int],
+        counters: Counters,
+        now: float,
+        *,
+        probe: float = 5.0,
+        dead: float = 15.0,
+    ) -> None:
+        self.connection = connection
+        self.ready = False
+        self.outgoing = Outbox()
+        self._option = Option(*option)
+        self._counters = counters
+        self._framer = frames.Framer()
+        self._greeted = False
+        self._open = {OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS}
+        self._flows: dict[bytes, bytes] = {}
+        self._groups: dict[int, bytes] = {}
+        self._xid = OUR_OPTION
+        self._bundle: Bundle | None = None
+        self._heard = now
+        self._probed = False
+        self._probe, self._dead = probe, dead
+        self.outgoing.put(session.hello(OUR_HELLO))
+
+    # Time -------------------------------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` has something to do, on the caller's clock."""
+        return self._heard + (self._dead if self._probed else self._probe)
+
+    def tick(self, now: float) -> None:
+        """After `probe` seconds of silence ask for an echo. After `dead` seconds: raises `ChannelLost`."""
+        silence = now - self._heard
+        if silence >= self._dead:
+            raise ChannelLost(f"the switch has been silent for {silence:.1f} s")
+        if silence >= self._probe and not self._probed:
+            self._probed = True
+            if self._greeted:
+                self.outgoing.put(session.echo_request(self._next()))
+
+    # In ---------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> list[SwitchEvent]:
+        """What these bytes mean. Raises `ChannelLost`, or `codec.frames.BadMessage` for what is no OpenFlow."""
+        self._heard = now
+        self._probed = False
+        events: list[SwitchEvent] = []
+        for message in self._framer.feed(data):
+            events += self._understand(message)
+        return events
+
+    def _understand(self, message: bytes) -> Iterator[SwitchEvent]:
+        kind, xid = frames.kind_of(message), frames.xid_of(message)
+        if kind == frames.HELLO:
+            self._greet(message)
+        elif kind == frames.ECHO_REQUEST:
+            self.outgoing.put(session.echo_reply(message))
+        elif kind == frames.ERROR:
+            yield from self._error(errors.error(message))
+        elif kind == frames.MULTIPART_REPLY and xid == OUR_FLOWS:
+            if not flows.read_flows(message, self._flows):
+                yield from self._answered(xid)
+        elif kind == frames.MULTIPART_REPLY and xid == OUR_GROUPS:
+            if not groups.read_groups(message, self._groups):
+                yield from self._answered(xid)
+        elif kind == frames.EXPERIMENTER and xid == OUR_OPTIONS:
+            yield from self._check_options(session.options(message))
+            yield from self._answered(xid)
+        elif self._bundle and xid == self._bundle.control:
+            if kind == frames.BARRIER_REPLY and self._bundle.phase is Phase.ADDING:
+                self._decide(self._bundle)
+            elif kind == frames.BUNDLE_CONTROL:
+                yield self._finish(self._bundle)
+        # Whatever else a switch says (packets, port states, echo replies) is none of this conversation's business.
+
+    def _greet(self, message: bytes) -> None:
+        if frames.VERSION not in session.hello_versions(message):
+            raise ChannelLost("the bridge does not speak OpenFlow 1.4: its `protocols` lack OpenFlow14")
+        self._greeted = True
+        self.outgoing.put(
+            session.options_request(OUR_OPTIONS)
+            + groups.dump_request(OUR_GROUPS)
+            + flows.dump_request(OUR_FLOWS, OURS, OURS_MASK)
+        )
+
+    def _answered(self, xid: int) -> Iterator[SwitchEvent]:
+        self._open.discard(xid)
+        if not self._open and not self.ready:
+            self.ready = True
+            yield Connected(self.connection, self._flows, self._groups)
+            self._flows, self._groups = {}, {}
+
+    def _check_options(self, known: tuple[Option, ...]) -> Iterator[SwitchEvent]:
+        """Flows that name our Geneve option need it mapped; a mapping that is another's is not ours to break."""
+        ours = self._option
+        if ours in known:
+            return
+        for other in known:
+            if other.slot == ours.slot or other[:2] == ours[:2]:
+                yield Trouble(f"the Geneve option {_name(ours)} cannot be mapped: the switch has {_name(other)}")
+                return
+        self.outgoing.put(session.option_add(OUR_OPTION, ours))
+
+    def _error(self, error: errors.SwitchError) -> Iterator[SwitchEvent]:
+        self._counters.errors += 1
+        refusal = Refusal(error.name, error.type, error.code)
+        bundle = self._bundle
+        if error.xid == OUR_OPTION:
+            yield Trouble(f"the Geneve option {_name(self._option)} cannot be mapped: {refusal}")
+        elif error.xid == OUR_HELLO or not self._greeted:
+            raise ChannelLost(f"the switch refuses our hello: {refusal}. Do the bridge's `protocols` have OpenFlow14?")
+        elif error.xid in self._open:
+            raise ChannelLost(f"the switch refuses to be dumped: {refusal}")
+        elif bundle is None:
+            return
+        elif bundle.first <= error.xid < bundle.first + len(bundle.keys):
+            bundle.failures.setdefault(bundle.keys[error.xid - bundle.first], refusal)
+        elif error.xid == bundle.opening:
+            bundle.cause = refusal
+        elif error.xid == bundle.control:
+            if bundle.phase is Phase.COMMITTING:
+                bundle.cause = refusal
+            yield self._finish(bundle, failed=True)
+
+    # Out --------------------------------------------------------------------------------------------------------
+
+    def submit(self, batch: Batch) -> list[SwitchEvent]:
+        """Send the batch as one bundle: open, add, barrier. One at a time, and only when `ready`."""
+        if self._bundle is not None or not self.ready:
+            raise RuntimeError("a batch may go when the channel is ready and no other is on its way")
+        opening = self._next()
+        first = opening + 1
+        keys = tuple(batch.keys())
+        messages = [bundles.control(bundles.OPEN, opening, opening)]
+        unsent: list[tuple[Key, Refusal]] = []
+        for xid, (key, body) in enumerate(_contents(batch), first):
+            try:
+                messages.append(bundles.add(opening, _message(key, body, xid)))
+            except frames.BadMessage:
+                unsent.append((key, TOO_LONG))
+        if unsent:
+            return [Rejected(batch.id, tuple(unsent))]
+        self._xid = first + len(keys)
+        messages.append(session.barrier_request(self._xid))
+        self.outgoing.put(b"".join(messages))
+        self._bundle = Bundle(batch, keys, first, self._xid)
+        self._counters.bundles += 1
+        self._counters.flow_mods_sent += len(batch.stale) + len(batch.flows)
+        self._counters.group_mods_sent += len(batch.groups) + len(batch.dropped)
+        return []
+
+    def _decide(self, bundle: Bundle) -> None:
+        """All of the bundle has been judged: commit it, or throw it away."""
+        good = not bundle.failures and bundle.cause is None
+        bundle.phase = Phase.COMMITTING if good else Phase.DISCARDING
+        bundle.control = self._next()
+        asked = bundles.COMMIT if good else bundles.DISCARD
+        self.outgoing.put(bundles.control(asked, bundle.opening, bundle.control))
+
+    def _finish(self, bundle: Bundle, failed: bool = False) -> SwitchEvent:
+        self._bundle = None
+        if bundle.phase is Phase.COMMITTING and not failed:
+            return Confirmed(bundle.batch.id)
+        return Rejected(bundle.batch.id, tuple(bundle.failures.items()), bundle.cause)
+
+    def _next(self) -> int:
+        self._xid += 1
+        return self._xid
+
+
+def _contents(batch: Batch) -> Iterator[tuple[Key, bytes | None]]:
+    """What to make of each key, in the order of `Batch.keys`; None is to delete it."""
+    for group in batch.groups:
+        yield group.id, group.body
+    for stale in batch.stale:
+        yield stale, None
+    for flow in batch.flows:
+        yield flow.key, flow.body
+    for dropped in batch.dropped:
+        yield dropped, None
+
+
+def _message(key: Key, body: bytes | None, xid: int) -> bytes:
+    """The flow mod or group mod."""
+    if isinstance(key, int):
+        return groups.delete(key, xid) if body is None else groups.put(key, body, xid)
+    return flows.delete_strict(key, xid, OURS, OURS_MASK) if body is None else flows.add(key, body, xid)
+
+
+def _name(option: Option) -> str:
+    """As ovs-ofctl has it."""
+    kind = f"class={option.option_class:#x},type={option.type:#x},len={option.length}"
+    return f"{{{kind}}}->tun_metadata{option.slot}"

@@ -1,0 +1,65 @@
+"""Facts: all that the flows of one hypervisor are computed from.
+
+There are two sources. Topics bring the objects of the logical topology (`selvedge.topology`), the same for every host.
+The host's own Open vSwitch brings the local facts below: which interface has which number, and who we are. Both are
+frozen values with a name (`Ref`), equal when all their fields are, so the engine treats them alike. A fact that is
+missing, early or late is normal: whatever needs it has no flows until it comes.
+
+`openflow.relations` says what follows from each fact, `openflow.incremental` keeps it up to date.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from selvedge.topology import Object, Ref, ref
+
+TunnelKind = Literal["geneve", "vxlan"]
+
+
+class Plug(msgspec.Struct, frozen=True, gc=False):
+    """The interface of port `id` is on the bridge as OpenFlow port `ofport` (1 to 0xfeff)."""
+
+    id: str
+    ofport: int
+
+
+class TunnelPort(msgspec.Struct, frozen=True, gc=False):
+    """The bridge's tunnel port of one kind; its remote end, key and options are set by flows."""
+
+    kind: TunnelKind
+    ofport: int
+
+
+class Patch(msgspec.Struct, frozen=True, gc=False):
+    """The bridge's end of the patch to a provider bridge: where the wire of `physical_network` is."""
+
+    physical_network: str
+    ofport: int
+
+
+class Self(msgspec.Struct, frozen=True, gc=False):
+    """Who we are: our host name, and our tunnel end point if we have one (as text)."""
+
+    host: str
+    tunnel_ip: str | None = None
+
+
+Fact = Object | Plug | TunnelPort | Patch | Self
+"""Whatever the engine may be told."""
+
+SELF = Ref("self", "")
+"""The name of the one `Self`."""
+
+
+def name(fact: Fact) -> Ref:
+    """The name of a fact: facts with the same name are states of one thing."""
+    if isinstance(fact, Plug):
+        return Ref("plug", fact.id)
+    if isinstance(fact, TunnelPort):
+        return Ref("tunnel", fact.kind)
+    if isinstance(fact, Patch):
+        return Ref("patch", fact.physical_network)
+    if isinstance(fact, Self):
+        return SELF
+    return ref(fact)

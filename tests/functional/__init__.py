@@ -1,0 +1,1 @@
+"""Tests against real Open vSwitch, RabbitMQ, databases and Mininet; root only."""

@@ -1,0 +1,112 @@
+"""Every benchmark runs, says what the issue of its JSON says, and finds the shape that the design promises.
+
+Numbers of a smoke run mean nothing, so no time is looked at: shape only (flows per port, no flow-mod on a restart, no
+message to those who are not concerned).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 120
+"""A smoke run takes half a minute; this is where it counts as hung."""
+
+NAMES = {
+    "wire": {"first_reply_ms", "active_ms", "claimed_first_reply_ms"},
+    "bulk": {"bulk_s", "flows", "flows_per_port"},
+    "restart": {"resync_s", "flow_mods", "flow_changes", "lost", "vswitchd_forwarding_s"},
+    "codec": {"encode_per_s", "decode_per_s", "install_per_s", "readback_s"},
+    "fanout": {"done_ms", "messages", "uninterested_messages"},
+}
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The JSON documents of smoke runs that were made already."""
+    return {}
+
+
+def document(name: str, documents: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The JSON document of a smoke run of `name`; it is run once."""
+    if name not in documents:
+        path = directory / f"{name}.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", name, "--quick", "--json", str(path)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert name in done.stdout
+        documents[name] = json.loads(path.read_text())
+    found: dict[str, Any] = documents[name]
+    return found
+
+
+def results(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = [result for result in document["results"] if result["name"] == name]
+    assert found, f"{document['benchmark']} has no result {name}"
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_smoke_run_writes_the_document(name: str, documents: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever reads the JSON finds the same keys for every benchmark, and the results it is named for."""
+    found = document(name, documents, tmp_path)
+    assert set(found) == {"benchmark", "versions", "results", "daemons"}
+    assert found["benchmark"] == name
+    assert {"selvedge", "python", "openvswitch"} <= set(found["versions"])
+    assert {result["name"] for result in found["results"]} >= NAMES[name]
+    for result in found["results"]:
+        assert set(result) == {"name", "params", "unit", "n", "median", "p95", "p99", "max"}
+        assert result["n"] >= 1
+        assert result["median"] <= result["p95"] <= result["p99"] <= result["max"]
+    assert found["daemons"]
+    for daemon in found["daemons"]:
+        assert set(daemon) == {"name", "cpu_s", "peak_rss_mb"}
+        assert daemon["cpu_s"] >= 0
+        assert daemon["peak_rss_mb"] > 0
+
+
+def test_a_plug_is_measured_near_and_far_alone_and_in_a_crowd(documents: dict[str, Any], tmp_path: Path) -> None:
+    """A VM is plugged beside its target and across the tunnel, on an empty hypervisor and on a full one."""
+    found = document("wire", documents, tmp_path)
+    for name in ("first_reply_ms", "active_ms"):
+        places = {(result["params"]["where"], result["params"]["present"]) for result in results(found, name)}
+        assert places == {("remote", 0), ("local", 0), ("remote", 50), ("local", 50)}
+
+
+def test_a_port_costs_at_most_eight_flows(documents: dict[str, Any], tmp_path: Path) -> None:
+    """Many IPv4 ports of one network on one hypervisor: flows grow with ports, by at most eight."""
+    found = document("bulk", documents, tmp_path)
+    for result in results(found, "flows"):
+        # What the segment and the bridge need besides is a constant, and small.
+        assert result["max"] <= 8 * result["params"]["ports"] + 30
+    few, many = results(found, "flows")
+    assert (many["max"] - few["max"]) / (many["params"]["ports"] - few["params"]["ports"]) <= 8
+
+
+def test_a_restarted_agent_changes_nothing_in_its_switch(documents: dict[str, Any], tmp_path: Path) -> None:
+    """The agent ends, by SIGTERM and by SIGKILL, and starts: no flow-mod, by its own word and by a flow monitor's."""
+    found = document("restart", documents, tmp_path)
+    for name in ("flow_mods", "flow_changes"):
+        by = {result["params"]["by"]: result["max"] for result in results(found, name)}
+        assert by == {"SIGTERM": 0, "SIGKILL": 0}
+
+
+def test_nobody_hears_of_what_does_not_concern_them(documents: dict[str, Any], tmp_path: Path) -> None:
+    """A port is added to a segment with members on k of three hosts: k agents hear of it, the others nothing."""
+    found = document("fanout", documents, tmp_path)
+    assert {result["params"]["members"] for result in results(found, "done_ms")} == {1, 2, 3}
+    assert all(result["max"] == 0 for result in results(found, "uninterested_messages"))
+    for result in results(found, "agents_reached"):
+        assert result["max"] == result["params"]["members"]

@@ -1,0 +1,583 @@
+"""From a transaction to the replicas of the hosts: real broker, database and processes; only the switch is left out.
+
+`Controller` is a controller without REST, `Host` an agent without a switch: session, calls and topics; `until` drives.
+"""
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import amqp
+import pytest
+from sqlalchemy import func, insert, select, update
+
+from agents.calls import Answer, Calls
+from agents.session import FeedDown, FeedEvent, FeedMessages, FeedUp, Session
+from agents.topics import Request, Topics
+from controller.feed.outbox import Row
+from controller.feed.service import Service
+from controller.store import schema
+from controller.store.engine import Store, Transaction
+from controller.store.migrate import upgrade
+from controller.store.topology import deltas, of_ports, of_segments, placed, select_segments, snapshots
+from devstack.labs.broker import Broker
+from devstack.labs.postgres import Postgres
+from selvedge import broker as names
+from selvedge import options, rpc, wire
+from selvedge.messaging import connect
+from selvedge.topics import HOSTS, Update, host_topic, segment_topic
+from selvedge.topology import Binding
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = "2026-01-01T00:00:00Z"
+
+
+def files(directory: Path, broker: Broker, **agent: str) -> list[str]:
+    """Arguments that name a configuration file made for this test."""
+    path = directory / "selvedge.conf"
+    lines = [f"[DEFAULT]\ntransport_url = {broker.url}\n", *(f"{name} = {value}\n" for name, value in agent.items())]
+    path.write_text("".join(lines) + f"[agent]\nstate_dir = {directory}\n")
+    return ["--config-file", str(path)]
+
+
+class Controller:
+    """A controller's process without REST: its service, and the transactions of a tenant."""
+
+    def __init__(self, url: str, arguments: list[str]) -> None:
+        self.store = Store(url)
+        self.service = Service(options.load_controller(arguments), self.store)
+        self.service.start()
+
+    def stop(self) -> None:
+        self.service.stop()
+        self.store.dispose()
+
+    def network(self) -> str:
+        """A Geneve network; returns its segment's id."""
+        network, segment = str(uuid.uuid4()), str(uuid.uuid4())
+        standard = dict.fromkeys(("project_id", "name", "description"), "") | {"created_at": NOW, "updated_at": NOW}
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute(
+                insert(schema.networks).values(
+                    id=network,
+                    **standard,
+                    revision_number=1,
+                    admin_state_up=True,
+                    status="ACTIVE",
+                    shared=False,
+                    mtu=1442,
+                    port_security_enabled=True,
+                )
+            )
+            number = uuid.UUID(network).int % 0xFFFFFF
+            transaction.execute(
+                insert(schema.segments).values(
+                    id=segment, network_id=network, kind="geneve", physical_network="", number=number
+                )
+            )
+            rows = transaction.execute(select_segments().where(schema.segments.c.id == segment)).all()
+            self.service.outbox.record(transaction, deltas({}, of_segments(rows)))
+
+        self.store.transaction(work)
+        return segment
+
+    def ports(self, segment: str, host: str, count: int = 1) -> list[str]:
+        """Ports of a segment, bound to `host` (empty: to none); one transaction."""
+        identities = [str(uuid.uuid4()) for _ in range(count)]
+
+        def work(transaction: Transaction) -> None:
+            network = transaction.execute(
+                select(schema.segments.c.network_id).where(schema.segments.c.id == segment)
+            ).scalar_one()
+            transaction.execute(
+                insert(schema.ports),
+                [
+                    {
+                        **dict.fromkeys(("project_id", "name", "description", "device_id", "device_owner"), ""),
+                        **dict.fromkeys(("created_at", "updated_at"), NOW),
+                        **dict.fromkeys(("vnic_type", "vif_type"), "ovs"),
+                        "vif_details": {},
+                        "profile": {},
+                        **dict.fromkeys(("admin_state_up", "port_security_enabled"), True),
+                        "id": identity,
+                        "network_id": network,
+                        "mac_address": ":".join(identity[n : n + 2] for n in (0, 2, 4, 6, 9, 11)),
+                        "status": "DOWN",
+                        "revision_number": 1,
+                        "allowed_address_pairs": [],
+                        "host": host,
+                        "binding_claimed": False,
+                    }
+                    for identity in identities
+                ],
+            )
+            rows = transaction.execute(select(schema.ports).where(schema.ports.c.id.in_(identities))).all()
+            changes = deltas({}, of_ports(placed(transaction.conn, rows)))
+            if changes:
+                self.service.outbox.record(transaction, changes)
+
+        self.store.transaction(work)
+        return identities
+
+    def toggle(self, port: str, up: bool) -> None:
+        """admin_state_up of a port."""
+
+        def work(transaction: Transaction) -> None:
+            mine = schema.ports.c.id == port
+            before = transaction.execute(select(schema.ports).where(mine).with_for_update()).all()
+            transaction.execute(update(schema.ports).where(mine).values(admin_state_up=up))
+            after = transaction.execute(select(schema.ports).where(mine)).all()
+            old, new = (of_ports(placed(transaction.conn, rows)) for rows in (before, after))
+            self.service.outbox.record(transaction, deltas(old, new))
+
+        self.store.transaction(work)
+
+    def toggle_often(self, port: str, count: int) -> None:
+        for n in range(count):
+            self.toggle(port, bool(n % 2))
+
+    def left_in_outbox(self) -> int:
+        return self.store.read(lambda conn: conn.execute(select(func.count()).select_from(schema.outbox)).scalar_one())
+
+
+class Host:
+    """An agent without a switch, whose reactor is the test itself."""
+
+    def __init__(self, directory: Path, broker: Broker, name: str, *interest: str) -> None:
+        directory.mkdir()
+        self.name = name
+        self.interest = set(interest)
+        self.topics = Topics()
+        self.topics.set_interest(interest)
+        self.answers: list[Answer] = []
+        self.up: list[bool] = []
+        self.downs = 0
+        self.outstanding: Request | None = None
+        self.connected = False
+        self.events: queue.SimpleQueue[FeedEvent | Answer] = queue.SimpleQueue()
+        conf = options.load_agent(files(directory, broker, host=name))
+        self.session = Session(conf.transport_url, name, self.events.put)
+        self.calls = Calls(conf, self.events.put)
+        self.calls.start()
+        self.session.start()
+
+    def stop(self) -> None:
+        self.session.stop()
+        self.calls.stop()
+
+    @property
+    def queue(self) -> str:
+        return names.agent_queue(self.name)
+
+    def step(self, timeout: float) -> None:
+        """What a reactor does between two events."""
+        self.topics.set_interest(self.interest)
+        now = time.monotonic()
+        if self.connected and (request := self.topics.request(now)):
+            self.calls.submit("subscribe", rpc.Subscribe(self.name, request.topics, request.drop))
+            self.outstanding = request
+        try:
+            event = self.events.get(timeout=timeout)
+        except queue.Empty:
+            return
+        now = time.monotonic()
+        if isinstance(event, FeedUp):
+            self.connected = True
+            self.up.append(event.fresh)
+            if event.fresh:
+                self.topics.lost()
+        elif isinstance(event, FeedDown):
+            self.connected = False
+            self.downs += 1
+        elif isinstance(event, FeedMessages):
+            for message in event.updates:
+                self.topics.update(message, now)
+        elif isinstance(event.reply, rpc.SubscribeReply):
+            self.topics.answer(event.reply, now)
+        elif isinstance(event.reply, rpc.ReportReply) and isinstance(event.request, rpc.Report):
+            self.topics.suspect(event.request.topics, event.reply.stale, now)
+            self.answers.append(event)
+        else:
+            self.answers.append(event)
+
+    def objects(self, topic: str) -> set[object]:
+        return set(self.topics[topic].objects.values()) if topic in self.topics else set()
+
+    def call(self, kind: str, request: object, timeout: float = 15.0) -> Answer:
+        seen = len(self.answers)
+        self.calls.submit(kind, request)  # type: ignore[arg-type]
+        until([self], lambda: len(self.answers) > seen, timeout)
+        return self.answers[-1]
+
+    def report(self) -> rpc.ReportReply:
+        number = sum(self.name.encode()) % 250
+        answer = self.call(
+            "report", rpc.Report(self.name, f"192.0.2.{number}", {}, NOW, self.topics.versions()), timeout=30.0
+        )
+        assert isinstance(answer.reply, rpc.ReportReply), answer.error
+        return answer.reply
+
+
+def until(hosts: list[Host], done: Callable[[], bool], timeout: float = 15.0) -> float:
+    """Drive the hosts until it is done; returns the seconds it took."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < timeout, "not done in time"
+        for host in hosts:
+            host.step(0.002)
+        if not hosts:
+            time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def truth(controller: Controller, topic: str) -> set[object]:
+    return set(controller.store.read(lambda conn: snapshots(conn, [topic]))[0].objects)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/selvedge.db"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.create_database(f"feed_{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def start(database: str, broker: Broker, tmp_path: Path) -> Iterator[Callable[[], Controller]]:
+    """Starts controllers of one database, and stops them at the end."""
+    store = Store(database)
+    upgrade(store)
+    store.dispose()
+    started: list[Controller] = []
+
+    def begin() -> Controller:
+        started.append(Controller(database, files(tmp_path, broker)))
+        return started[-1]
+
+    yield begin
+    for controller in started:
+        controller.stop()
+
+
+@pytest.fixture
+def host(broker: Broker, tmp_path: Path) -> Iterator[Callable[..., Host]]:
+    """Starts hosts, and stops them and deletes their queues at the end."""
+    started: list[Host] = []
+
+    def begin(*interest: str, name: str | None = None) -> Host:
+        name = name or f"hv-{uuid.uuid4().hex[:8]}"
+        started.append(Host(tmp_path / f"{name}-{len(started)}", broker, name, *interest))
+        return started[-1]
+
+    yield begin
+    connection = connect(broker.url, "test")
+    for one in started:
+        one.stop()
+        connection.channel().queue_delete(one.queue)
+    connection.close()
+
+
+Start = Callable[[], Controller]
+Hosts = Callable[..., Host]
+
+
+def test_a_commit_reaches_interested_hosts_only_and_leaves_the_outbox_empty(start: Start, host: Hosts) -> None:
+    controller = start()
+    segment, other = controller.network(), controller.network()
+    first = host(host_topic("hv1"), segment_topic(segment))
+    second = host(host_topic("hv2"), segment_topic(other))
+    until([first, second], lambda: first.topics.synced and second.topics.synced)
+    assert first.objects(segment_topic(segment)) == truth(controller, segment_topic(segment)) != set()
+    (port,) = controller.ports(segment, "hv1")
+    took = until([first, second], lambda: Binding(port, segment) in first.objects(host_topic("hv1")))
+    until([first, second], lambda: len(first.objects(segment_topic(segment))) == 2)
+    assert took < 0.5
+    until([], lambda: controller.left_in_outbox() == 0)
+    second.step(0.1)
+    assert second.session.counters["received"] == 0
+    assert first.session.counters["received"] == 2 and first.topics.counters.gaps == 0
+
+
+def test_what_is_committed_while_hosts_subscribe_is_missed_by_none(start: Start, host: Hosts) -> None:
+    """The queue is bound before the snapshot is read, so every commit is in one of them."""
+    controller = start()
+    segment = controller.network()
+    (port,) = controller.ports(segment, "hv9")
+    stop = threading.Event()
+    writes = [0]
+
+    def write() -> None:
+        while not stop.is_set():
+            writes[0] += 1
+            controller.toggle(port, bool(writes[0] % 2))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        hosts = [host(segment_topic(segment)) for _ in range(5)]
+        until(hosts, lambda: all(one.topics.synced for one in hosts))
+        until(hosts, lambda: all(one.topics.counters.applied > 20 for one in hosts), 30.0)
+    finally:
+        stop.set()
+        writer.join()
+    until(
+        hosts,
+        lambda: all(one.objects(segment_topic(segment)) == truth(controller, segment_topic(segment)) for one in hosts),
+    )
+    assert [one.topics.counters.gaps for one in hosts] == [0] * 5, "one controller keeps the order of its commits"
+
+
+def test_many_writers_of_one_topic_are_published_in_the_order_of_their_commits(start: Start, host: Hosts) -> None:
+    controller = start()
+    segment = controller.network()
+    ports = controller.ports(segment, "hv9", 8)
+    reader = host(segment_topic(segment))
+    until([reader], lambda: reader.topics.synced)
+    threads = [threading.Thread(target=controller.toggle_often, args=(port, 25)) for port in ports]
+    for thread in threads:
+        thread.start()
+    until([reader], lambda: not any(thread.is_alive() for thread in threads), 60.0)
+    until([reader], lambda: reader.topics.counters.applied == 8 * 25)
+    assert reader.topics.counters.held == reader.topics.counters.gaps == 0
+
+
+def test_another_controller_publishes_what_a_killed_one_committed(
+    start: Start, host: Hosts, database: str, broker: Broker, tmp_path: Path
+) -> None:
+    controller = start()
+    segment = controller.network()
+    reader = host(host_topic("hv1"))
+    until([reader], lambda: reader.topics.synced)
+    program = f"""
+import os, signal
+from tests.functional.test_feed import Controller
+controller = Controller({database!r}, {files(tmp_path, broker)!r})
+controller.service.outbox._hand_over = lambda rows: os.kill(os.getpid(), signal.SIGKILL)
+controller.ports({segment!r}, "hv1", 3)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    took = until([reader], lambda: len(reader.objects(host_topic("hv1"))) == 3)
+    assert took < 3.0
+    assert controller.service.sweeper.swept == 2
+    assert reader.session.counters["received"] == 1, "it was published, not read at a report"
+    until([], lambda: controller.left_in_outbox() == 0)
+
+
+def test_two_controllers_share_writing_publishing_and_calls(start: Start, host: Hosts) -> None:
+    controllers = [start(), start()]
+    segment = controllers[0].network()
+    ports = [controllers[n % 2].ports(segment, "hv9")[0] for n in range(4)]
+    hosts = [host(segment_topic(segment), HOSTS) for _ in range(3)]
+    until(hosts, lambda: all(one.topics.synced for one in hosts))
+    for one in hosts:
+        one.report()
+    threads = [
+        threading.Thread(target=controllers[n % 2].toggle_often, args=(port, 20)) for n, port in enumerate(ports)
+    ]
+    for thread in threads:
+        thread.start()
+    until(hosts, lambda: not any(thread.is_alive() for thread in threads), 60.0)
+    for topic in (segment_topic(segment), HOSTS):
+        expected = truth(controllers[0], topic)
+        until(hosts, lambda topic=topic, expected=expected: all(one.objects(topic) == expected for one in hosts))  # type: ignore[misc]
+    assert all(controller.service.publisher.counters.confirmed > 30 for controller in controllers)
+    assert all(controller.service.server.endpoint.answered for controller in controllers)
+    until([], lambda: controllers[0].left_in_outbox() == 0)
+    assert sum(controller.service.sweeper.swept for controller in controllers) == 0
+
+
+def test_a_restarted_agent_finds_its_queue_and_bindings_and_misses_nothing(start: Start, host: Hosts) -> None:
+    controller = start()
+    segment = controller.network()
+    topic = segment_topic(segment)
+    before = host(topic, name="hv-again")
+    until([before], lambda: before.topics.synced)
+    assert before.up == [True], "its queue is new"
+    before.stop()
+    controller.ports(segment, "hv9", 2)
+    until([], lambda: controller.left_in_outbox() == 0)
+    after = host(topic, name="hv-again")
+    until([after], lambda: after.topics.synced and after.session.counters["received"] == 1)
+    assert after.up == [False], "its queue was there"
+    assert after.objects(topic) == truth(controller, topic)
+
+
+def test_a_queue_that_was_deleted_is_made_anew_and_bound_again(start: Start, host: Hosts, broker: Broker) -> None:
+    controller = start()
+    segment = controller.network()
+    topic = segment_topic(segment)
+    reader = host(topic)
+    until([reader], lambda: reader.topics.synced)
+    connection = connect(broker.url, "test")
+    connection.channel().queue_delete(reader.queue)
+    connection.close()
+    until([reader], lambda: reader.up == [True, True])
+    until([reader], lambda: reader.topics.deadline() is None and reader.outstanding is not None)
+    controller.ports(segment, "hv9", 2)
+    until([reader], lambda: reader.objects(topic) == truth(controller, topic))
+
+
+def test_an_overflown_queue_heals_as_a_gap(
+    start: Start, host: Hosts, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "QUEUE_LENGTH", 5)
+    controller = start()
+    segment = controller.network()
+    topic = segment_topic(segment)
+    ports = controller.ports(segment, "hv9", 3)
+    reader = host(topic, name="hv-slow")
+    until([reader], lambda: reader.topics.synced)
+    reader.session.stop()
+    for n in range(30):
+        controller.toggle(ports[n % 3], bool(n % 2))
+    until([], lambda: controller.left_in_outbox() == 0)
+    reader.session = Session(broker.url, reader.name, reader.events.put)
+    reader.session.start()
+    until([reader], lambda: reader.objects(topic) == truth(controller, topic))
+    assert reader.session.counters["received"] == 5
+    assert reader.topics.counters.gaps == 1
+
+
+def test_messages_that_were_lost_without_a_successor_heal_at_the_report(start: Start, host: Hosts) -> None:
+    controller = start()
+    segment = controller.network()
+    topic = segment_topic(segment)
+    reader = host(topic)
+    until([reader], lambda: reader.topics.synced)
+    # Lost on its way: taken from the outbox, and never published.
+    controller.service.outbox._hand_over = lambda rows: None
+    controller.service.publisher._mine.update(range(1, 1000))
+    controller.ports(segment, "hv9")
+    reader.step(0.3)
+    assert len(reader.objects(topic)) == 1
+    assert reader.report().stale == (topic,)
+    until([reader], lambda: reader.objects(topic) == truth(controller, topic))
+    assert reader.report().stale == ()
+
+
+def test_the_database_goes_on_while_the_broker_is_away_and_everything_arrives_after(
+    start: Start, host: Hosts, broker: Broker
+) -> None:
+    controller = start()
+    segment = controller.network()
+    topic = segment_topic(segment)
+    reader = host(topic, host_topic("hv9"))
+    until([reader], lambda: reader.topics.synced)
+    broker.stop()
+    began = time.monotonic()
+    for _ in range(5):
+        controller.ports(segment, "hv9", 2)
+    assert time.monotonic() - began < 2.0
+    until([reader], lambda: reader.downs >= 1)
+    reader.calls.submit("claim", rpc.Claim(reader.name, ("no-such-port",)))
+    broker.start()
+    took = until(
+        [reader], lambda: len(reader.objects(topic)) == 11 and len(reader.objects(host_topic("hv9"))) == 10, 30.0
+    )
+    assert reader.up == [True, False], "the queue is durable"
+    until([reader], lambda: bool(reader.answers), 30.0)
+    assert reader.answers[0].reply == rpc.ClaimReply({"no-such-port": "unknown"})
+    until([], lambda: controller.left_in_outbox() == 0)
+    assert took < 15.0
+    controller.ports(segment, "hv9")
+    until([reader], lambda: reader.objects(topic) == truth(controller, topic))
+
+
+def test_claim_and_wired_change_the_port_and_its_topics(start: Start, host: Hosts) -> None:
+    controller = start()
+    segment = controller.network()
+    (port,) = controller.ports(segment, "")
+    one, two = host(name="hv-a"), host(name="hv-b")
+    one.interest, two.interest = {host_topic("hv-a")}, {host_topic("hv-b")}
+    until([one, two], lambda: one.topics.synced and two.topics.synced)
+    assert one.call("claim", rpc.Claim("hv-a", (port, "x"))).reply == rpc.ClaimReply({port: "claimed", "x": "unknown"})
+    until([one, two], lambda: one.objects(host_topic("hv-a")) == {Binding(port, segment)})
+    assert two.call("claim", rpc.Claim("hv-b", (port,))).reply == rpc.ClaimReply({port: "elsewhere"})
+    assert one.call("wired", rpc.Wired("hv-a", up=(port,))).reply == rpc.WiredReply()
+    assert two.call("wired", rpc.Wired("hv-b", up=(port,))).reply == rpc.WiredReply((port,))
+    assert one.call("wired", rpc.Wired("hv-a", down=(port,))).reply == rpc.WiredReply()
+    until([one, two], lambda: one.objects(host_topic("hv-a")) == set())
+    assert two.call("claim", rpc.Claim("hv-b", (port,))).reply == rpc.ClaimReply({port: "claimed"})
+    until([one, two], lambda: two.objects(host_topic("hv-b")) == {Binding(port, segment)})
+
+
+def test_a_call_that_makes_no_sense_is_refused_with_a_reason_and_not_repeated(start: Start, host: Hosts) -> None:
+    start()
+    agent = host()
+    answer = agent.call("subscribe", rpc.Subscribe(agent.name, {"#": 0}))
+    assert isinstance(answer.error, rpc.Refused) and "'#' is not a topic" in str(answer.error)
+    answer = agent.call("claim", rpc.Claim("../etc", ()))
+    assert isinstance(answer.error, rpc.Refused)
+    assert agent.calls.counters["retries"] == 0
+
+
+def test_a_message_of_a_newer_schema_is_counted_and_skipped(start: Start, host: Hosts) -> None:
+    controller = start()
+    segment = controller.network()
+    topic = segment_topic(segment)
+    reader = host(topic)
+    until([reader], lambda: reader.topics.synced)
+    controller.service.publisher.hand_over([Row(10**6, topic, 2, b"\x02J{}")])
+    controller.service.publisher.hand_over([Row(10**6 + 1, topic, 99, wire.encode(Update(topic, 99)))])
+    until([reader], lambda: reader.session.counters["received"] == 2)
+    assert reader.session.counters["unreadable"] == 1 and reader.topics.counters.held == 1
+
+
+def test_losing_interest_unbinds_the_queue(start: Start, host: Hosts, broker: Broker) -> None:
+    controller = start()
+    segment = controller.network()
+    reader = host(segment_topic(segment))
+    until([reader], lambda: reader.topics.synced)
+    reader.interest = set()
+    until([reader], lambda: controller.service.subscriptions.unbound == 1)
+    controller.ports(segment, "hv9")
+    until([], lambda: controller.left_in_outbox() == 0)
+    connection = connect(broker.url, "test")
+    assert connection.channel().queue_declare(reader.queue, passive=True).message_count == 0
+    connection.close()
+    reader.step(0.05)
+    assert reader.session.counters["received"] == 0
+
+
+def test_rows_beyond_the_publishers_memory_are_brought_back_by_the_sweeper(
+    start: Start, host: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.feed.publisher.BACKLOG", 3)
+    controller = start()
+    segments = [controller.network() for _ in range(3)]
+    readers = [host(*map(segment_topic, segments))]
+    until(readers, lambda: readers[0].topics.synced)
+    until([], lambda: controller.left_in_outbox() == 0)
+    publisher = controller.service.publisher
+    publisher._blocked = True
+    for segment in segments:
+        for _ in range(3):
+            controller.ports(segment, "hv9")
+    until([], lambda: publisher.counters.left_to_sweeper > 0)
+    publisher._blocked = False
+    publisher.hand_over([])
+    until(readers, lambda: all(len(readers[0].objects(segment_topic(segment))) == 4 for segment in segments), 20.0)
+    until([], lambda: controller.left_in_outbox() == 0)
+    assert controller.service.sweeper.swept > 0
+
+
+def test_the_names_on_the_broker_are_durable_and_bounded(start: Start, host: Hosts, broker: Broker) -> None:
+    start()
+    reader = host(HOSTS)
+    until([reader], lambda: reader.topics.synced)
+    connection = connect(broker.url, "test")
+    try:
+        connection.channel().exchange_declare(names.FEED_EXCHANGE, "direct", durable=True, auto_delete=False)
+        arguments = names.agent_queue_arguments()
+        connection.channel().queue_declare(reader.queue, durable=True, auto_delete=False, arguments=arguments)
+        with pytest.raises(amqp.PreconditionFailed):
+            connection.channel().queue_declare(reader.queue, durable=True, auto_delete=False)
+    finally:
+        connection.close()

@@ -1,0 +1,381 @@
+"""The switch's thread and the programmer against a real ovs-vswitchd (userspace datapath, servers of its own)."""
+
+import os
+import queue
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from openflow.batch import Batch, Confirmed, Connected, Disconnected, Key, Rejected, SwitchEvent, Trouble
+from openflow.flow import Bucket, Flow, GroupEntry, Load, Output, Resubmit, SetField, ToGroup, match
+from openflow.pipeline import FIRST_GROUP, GENEVE_OPTION, MARKER
+from openflow.programmer import Programmer
+from openflow.switch import Switch
+
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
+G1, G2 = FIRST_GROUP + 1, FIRST_GROUP + 2
+NO_SUCH_PORT = 0xFF20
+"""Not a port that a switch may have: refused when the flow is added."""
+
+
+class Ovs:
+    """An ovsdb-server and an ovs-vswitchd of the test's own in `directory`, with a bridge br-int."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "br-int.mgmt"
+        self._environment = {**os.environ, "OVS_RUNDIR": str(directory), "OVS_LOGDIR": str(directory)}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._run("ovsdb-tool", "create", str(directory / "conf.db"), SCHEMA)
+        self._start("ovsdb-server", str(directory / "conf.db"), f"--remote=punix:{directory}/db.sock")
+        wait_for((directory / "db.sock").exists)
+        self.vsctl("--no-wait", "init")
+
+    def start(self) -> None:
+        """Start ovs-vswitchd."""
+        self._start("ovs-vswitchd", f"unix:{self.directory}/db.sock", "--disable-system")
+
+    def kill(self) -> None:
+        """Kill ovs-vswitchd with SIGKILL."""
+        self._end("ovs-vswitchd")
+
+    def add_bridge(self) -> None:
+        settings = ["datapath_type=netdev", "fail_mode=secure", f"protocols={PROTOCOLS}"]
+        self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", *settings)
+
+    def _start(self, name: str, *arguments: str) -> None:
+        control = self.directory / f"{name}.ctl"
+        control.unlink(missing_ok=True)
+        log = (self.directory / f"{name}.out").open("ab")
+        self._processes[name] = subprocess.Popen(
+            ["unshare", "--net", name, *arguments, f"--unixctl={control}"],
+            env=self._environment,
+            stdout=log,
+            stderr=log,
+        )
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait(10)
+
+    def close(self) -> None:
+        for name in list(self._processes):
+            self._end(name)
+
+    def _run(self, *words: str) -> str:
+        done = subprocess.run(words, env=self._environment, check=False, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def vsctl(self, *words: str) -> str:
+        return self._run("ovs-vsctl", f"--db=unix:{self.directory}/db.sock", *words)
+
+    def ofctl(self, command: str, *words: str) -> str:
+        return self._run("ovs-ofctl", "-O", "OpenFlow14", command, "br-int", *words)
+
+    def flows(self) -> set[str]:
+        """The flows as people read them, without counters."""
+        return set(self.ofctl("dump-flows", "--no-stats").splitlines()) - {""}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+class Agent:
+    """A programmer and a switch's thread, joined as the agent's reactor joins them."""
+
+    def __init__(self, ovs: Ovs, **options: float) -> None:
+        self.programmer = Programmer()
+        self.events: queue.SimpleQueue[SwitchEvent] = queue.SimpleQueue()
+        self.switch = Switch(str(ovs.socket), self.events.put, **options)  # type: ignore[arg-type]
+        self.seen: list[SwitchEvent] = []
+        self.batches: list[Batch] = []
+        self.switch.start()
+
+    def step(self, seconds: float = 10) -> SwitchEvent:
+        """Wait for an event and do what the reactor does."""
+        event = self.events.get(timeout=seconds)
+        self.seen.append(event)
+        if isinstance(event, Connected):
+            self.programmer.connected(event)
+        elif isinstance(event, Disconnected):
+            self.programmer.disconnected()
+        elif isinstance(event, Confirmed):
+            self.programmer.confirmed(event.batch_id)
+        elif isinstance(event, Rejected):
+            self.programmer.rejected(event, time.monotonic())
+        self.send()
+        return event
+
+    def send(self) -> None:
+        if (batch := self.programmer.next_batch(time.monotonic())) is not None:
+            self.batches.append(batch)
+            self.switch.submit(batch)
+
+    def want(self, *entries: Flow | GroupEntry, owner: str | None = None) -> None:
+        flows = {entry.key: entry for entry in entries if isinstance(entry, Flow)}
+        groups = {entry.id: entry for entry in entries if isinstance(entry, GroupEntry)}
+        owners: dict[Key, str] = {} if owner is None else {entry.key: owner for entry in entries}
+        self.programmer.change(dict(flows), dict(groups), owners)
+
+    def unwant(self, *keys: Key) -> None:
+        flows = {key: None for key in keys if isinstance(key, bytes)}
+        self.programmer.change(dict(flows), {key: None for key in keys if isinstance(key, int)}, {})
+
+    def settle(self) -> None:
+        """Send until the switch has everything."""
+        self.programmer.release()
+        self.send()
+        while not self.programmer.synced:
+            self.step()
+
+    def until(self, kind: type[SwitchEvent]) -> SwitchEvent:
+        while not isinstance(event := self.step(), kind):
+            pass
+        return event
+
+
+@pytest.fixture
+def ovs(tmp_path: Path) -> Iterator[Ovs]:
+    servers = Ovs(tmp_path)
+    try:
+        servers.start()
+        servers.add_bridge()
+        yield servers
+    finally:
+        servers.close()
+
+
+@pytest.fixture
+def agent(ovs: Ovs) -> Iterator[Agent]:
+    instance = Agent(ovs)
+    yield instance
+    instance.switch.stop()
+
+
+def flow(number: int, port: int = 1) -> Flow:
+    """A flow such as the pipeline's: a few fields, a few actions, a table to go on to."""
+    actions = (Load("reg1", number), SetField("eth_dst", 0xFA163E000000 + port), Output(port))
+    terms = {"in_port": number % 60000 + 1, "eth_src": 0xFA163E000000 + number, "reg0": number}
+    return Flow(0, 100, MARKER << 56 | number, match(**terms), actions, 10)
+
+
+def group(number: int, *ports: int) -> GroupEntry:
+    return GroupEntry(number, tuple(Bucket((Load("reg3", port), Output(port))) for port in ports))
+
+
+def to_group(number: int, where: int = G1) -> Flow:
+    return Flow(60, 50, MARKER << 56 | number, match(reg5=3, reg0=number), (ToGroup(where),))
+
+
+def test_programs_changes_and_leaves_foreign_entries_alone(ovs: Ovs, agent: Agent) -> None:
+    """Groups, leaves and flows go in, change and go out again; a foreign flow and a foreign group stay as they are."""
+    agent.until(Connected)
+    ovs.ofctl("add-flow", "cookie=0x1234,table=0,priority=7,in_port=3,actions=drop")
+    ovs.ofctl("add-group", "group_id=77,type=all,bucket=actions=output:9")
+    foreign = ovs.flows()
+    root = GroupEntry(G1, (Bucket((ToGroup(G2),)), Bucket((Resubmit(80),))))
+    agent.want(*(flow(number) for number in range(50)), root, group(G2, 4, 5), to_group(1))
+    agent.settle()
+    assert len(ovs.flows() - foreign) == 51
+    assert (agent.programmer.flows, agent.programmer.groups) == (51, 2)
+    agent.want(flow(1, port=2), group(G1, 6))
+    agent.unwant(G2, *(flow(number).key for number in range(2, 50)))
+    agent.settle()
+    assert len(ovs.flows() - foreign) == 3
+    text = ovs.ofctl("dump-groups")
+    assert f"group_id={G1},type=all,bucket=actions=load:0x6->NXM_NX_REG3[],output:6" in text
+    assert f"group_id={G2}" not in text
+    agent.unwant(flow(0).key, flow(1).key, to_group(1).key, G1)
+    agent.settle()
+    assert ovs.flows() == foreign
+    assert "group_id=77" in ovs.ofctl("dump-groups")
+    assert [len(batch) for batch in agent.batches] == [53, 51, 4]
+    assert not agent.programmer.failed
+    assert agent.switch.counters.errors == 0
+
+
+def test_resync_of_what_is_there_sends_nothing(ovs: Ovs, agent: Agent) -> None:
+    """A new agent that wants what is in the switch sends no message that changes anything; held, it deletes nothing."""
+    wanted: list[Flow | GroupEntry] = [*(flow(number) for number in range(500)), group(G1, *range(1, 40)), to_group(1)]
+    agent.want(*wanted)
+    agent.settle()
+    agent.switch.stop()
+    heir = Agent(ovs)
+    try:
+        heir.until(Connected)
+        heir.want(*wanted[1:])
+        heir.send()
+        assert heir.batches == []
+        heir.want(wanted[0])
+        heir.settle()
+        assert heir.batches == []
+        assert (heir.switch.counters.flow_mods_sent, heir.switch.counters.group_mods_sent) == (0, 0)
+        heir.unwant(flow(7).key)
+        heir.settle()
+        assert heir.switch.counters.flow_mods_sent == 1
+    finally:
+        heir.switch.stop()
+
+
+def test_vswitchd_killed_is_replayed(ovs: Ovs, agent: Agent) -> None:
+    """vswitchd dies by SIGKILL and returns empty: one `Disconnected`, then everything goes in again by one bundle."""
+    agent.want(*(flow(number) for number in range(500)), group(G1, 1, 2), to_group(1))
+    agent.settle()
+    before = ovs.flows()
+    ovs.kill()
+    lost = agent.until(Disconnected)
+    assert not agent.programmer.synced, lost
+    agent.want(flow(500))
+    ovs.start()
+    agent.until(Connected)
+    agent.settle()
+    assert before < ovs.flows()
+    assert [len(batch) for batch in agent.batches] == [502, 503]
+    assert sum(isinstance(event, Disconnected) for event in agent.seen) == 1
+
+
+def test_bridge_deleted_and_made_again(ovs: Ovs, agent: Agent) -> None:
+    """The bridge vanishes and returns: the same replay."""
+    agent.want(flow(1))
+    agent.settle()
+    ovs.vsctl("del-br", "br-int")
+    agent.until(Disconnected)
+    ovs.add_bridge()
+    agent.until(Connected)
+    agent.settle()
+    assert len(ovs.flows()) == 1
+
+
+def test_refused_flow_fails_its_owner_only(ovs: Ovs, agent: Agent) -> None:
+    """One owner's flow outputs to an impossible port: 99 owners go in, that one fails and says why, later it works."""
+    for number in range(100):
+        agent.want(flow(number, NO_SUCH_PORT if number == 42 else 1), to_group(number), owner=f"port{number}")
+    agent.want(group(G1, 1), owner="segment")
+    agent.settle()
+    assert len(ovs.flows()) == 198
+    (failed,) = agent.programmer.failed.items()
+    assert failed[0] == "port42"
+    assert {key: str(refusal) for key, refusal in failed[1].refusals.items()} == {flow(42).key: "OFPBAC_BAD_OUT_PORT"}
+    assert len(agent.batches) == 2
+    agent.want(flow(42), owner="port42")
+    agent.settle()
+    assert not agent.programmer.failed
+    assert len(ovs.flows()) == 200
+
+
+def test_missing_group_is_named_at_the_commit(ovs: Ovs, agent: Agent) -> None:
+    """A flow refers to a group that nobody made: its owner fails, the others go in."""
+    for number in range(20):
+        agent.want(to_group(number, G2 if number == 5 else G1), owner=f"port{number}")
+    agent.want(group(G1, 1), owner="segment")
+    agent.settle()
+    assert {owner: set(map(str, f.refusals.values())) for owner, f in agent.programmer.failed.items()} == {
+        "port5": {"OFPBAC_BAD_OUT_GROUP"}
+    }
+    assert len(ovs.flows()) == 19
+
+
+def test_full_table(ovs: Ovs, agent: Agent) -> None:
+    """Table 0 takes 40 flows: it is filled, whoever does not fit fails by name, and goes in when there is room."""
+    words = ["--", "--id=@t", "create", "Flow_Table", "flow_limit=40", "overflow_policy=refuse"]
+    ovs.vsctl(*words, "--", "set", "Bridge", "br-int", "flow_tables:0=@t")
+    agent.want(*(flow(number) for number in range(60)))
+    agent.settle()
+    assert len(ovs.flows()) == 40
+    failures = agent.programmer.failed.values()
+    assert {str(refusal) for failure in failures for refusal in failure.refusals.values()} == {"OFPFMFC_TABLE_FULL"}
+    assert len(failures) == 20
+    ovs.vsctl("clear", "Bridge", "br-int", "flow_tables")
+    end = time.monotonic() + 10
+    while agent.programmer.failed:
+        assert time.monotonic() < end
+        due = agent.programmer.next_retry()
+        time.sleep(max(0.0, (due or 0.0) - time.monotonic()))
+        agent.settle()
+    assert len(ovs.flows()) == 60
+
+
+def test_thousands_of_refused_flows_do_not_block(agent: Agent) -> None:
+    """A bundle of 20,000 flows of which every second is refused: replies are read while it is written."""
+    agent.until(Connected)
+    agent.want(*(flow(number, NO_SUCH_PORT if number % 2 else 1) for number in range(20_000)))
+    started = time.monotonic()
+    agent.settle()
+    assert time.monotonic() - started < 30
+    assert (agent.programmer.flows, len(agent.programmer.failed)) == (10_000, 10_000)
+    assert agent.switch.counters.errors == 10_000
+
+
+def test_geneve_option_is_mapped_once(ovs: Ovs, agent: Agent) -> None:
+    """The option is mapped at the first connection; the second finds it, and flows that match it as they should be."""
+    agent.until(Connected)
+    tunnel = Flow(5, 5, MARKER << 56, match(in_port=1, tun_metadata0=(7, 0xFFFFFFFF)), (), 40)
+    agent.want(tunnel)
+    agent.settle()
+    assert "0xff5e" in ovs.ofctl("dump-tlv-map")
+    assert "tun_metadata0=0x7" in "".join(ovs.flows())
+    agent.switch.stop()
+    heir = Agent(ovs)
+    heir.until(Connected)
+    heir.want(tunnel)
+    heir.settle()
+    heir.switch.stop()
+    assert heir.batches == []
+    assert not any(isinstance(event, Trouble) for event in [*agent.seen, *heir.seen])
+    assert heir.switch.counters.errors == 0
+
+
+def test_geneve_slot_taken_by_another(ovs: Ovs) -> None:
+    """Somebody mapped another option to our field: it is said, by name, and left alone; the rest goes on."""
+    wait_for(ovs.socket.exists)
+    ovs.ofctl("add-tlv-map", "{class=0xffff,type=0,len=4}->tun_metadata0")
+    agent = Agent(ovs)
+    trouble = agent.until(Trouble)
+    agent.want(flow(1))
+    agent.settle()
+    agent.switch.stop()
+    assert isinstance(trouble, Trouble)
+    assert "{class=0xffff,type=0x0,len=4}->tun_metadata0" in trouble.text
+    assert f"{GENEVE_OPTION[0]:#x}" in trouble.text
+    assert len(ovs.flows()) == 1
+
+
+def test_bridge_without_openflow_14(ovs: Ovs) -> None:
+    """The bridge does not speak our version: nothing breaks, and when it learns to, we connect."""
+    ovs.vsctl("set", "bridge", "br-int", "protocols=OpenFlow13")
+    agent = Agent(ovs)
+    try:
+        time.sleep(0.3)
+        assert agent.events.empty()
+        ovs.vsctl("set", "bridge", "br-int", f"protocols={PROTOCOLS}")
+        agent.until(Connected)
+    finally:
+        agent.switch.stop()
+
+
+def test_idle_connection_is_kept_and_a_silent_switch_is_left(ovs: Ovs) -> None:
+    """Silence is probed by an echo, which keeps the connection; a switch that stands still counts as lost."""
+    agent = Agent(ovs, probe=0.1, dead=0.6)
+    agent.until(Connected)
+    time.sleep(1.0)
+    assert agent.events.empty()
+    process = ovs._processes["ovs-vswitchd"]
+    process.send_signal(19)
+    try:
+        lost = agent.until(Disconnected)
+    finally:
+        process.send_signal(18)
+    assert isinstance(lost, Disconnected)
+    assert "silent" in lost.reason
+    agent.until(Connected)
+    agent.switch.stop()
