@@ -36,7 +36,7 @@ REPLIES: dict[Kind, type[Any]] = {
 TIMEOUT = 10.0
 """Seconds to wait for one answer."""
 
-PAUSES = (0.2, 10.0)
+PAUSES = (0.2, 5.0)
 """Seconds before the first and, doubling, at most before any further attempt; each is scattered by half."""
 
 

@@ -64,7 +64,7 @@ class Conditions:
         self.oversize: dict[str, str] = {}
         """Ports whose interface takes larger packets than their segment carries -> in words."""
 
-    def refused(self) -> dict[object, str]:
+    def refused(self) -> dict[tuple[object, ...], str]:
         """What the compilers made nothing of, owner or fact -> why."""
         return {**self._engine.malformed, **self._engine.failed}
 

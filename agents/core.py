@@ -110,7 +110,7 @@ class Core:
         self._waiting: set[str] = set()
         self._failing: set[str] = set()
         self._aboard: frozenset[str] = frozenset()
-        self._failed: dict[object, str] = {}
+        self._failed: dict[tuple[object, ...], str] = {}
         self._peers: frozenset[str] = frozenset()
         self._warm_again = False
         self.engine.apply([Self(settings.host, settings.tunnel_ip)])
@@ -156,7 +156,7 @@ class Core:
 
     def failed_owners(self) -> list[str]:
         """Whose flows are missing, and why, one line each."""
-        refused = {
+        refused: dict[object, str] = {
             owner: ", ".join(sorted({str(refusal) for refusal in failure.refusals.values()}))
             for owner, failure in self.programmer.failed.items()
         }

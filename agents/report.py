@@ -73,18 +73,18 @@ def status(core: "Core") -> dict[str, Any]:
     ports = {port: {"state": status.state, "reason": status.reason} for port, status in sorted(core.ports.items())}
     for port, result in sorted(core.claims.refused.items()):
         ports.setdefault(port, {"state": "unbound", "reason": f"plugged, but the controllers say: {result}"})
-    return (
-        {
-            "host": core.settings.host,
-            "in_sync": core.in_sync,
-            "peers": sorted(core.engine.peers),
-            "problems": problems(core),
-            "failed_owners": sorted(core.failed_owners()),
-            "ports": ports,
-        }
-        | counts(core)
-        | {"topics": core.topics.versions()}
-    )
+    return {
+        "host": core.settings.host,
+        "in_sync": core.in_sync,
+        "flows": core.programmer.flows,
+        "groups": core.programmer.groups,
+        "counts": counts(core),
+        "topics": core.topics.versions(),
+        "peers": sorted(core.engine.peers),
+        "problems": problems(core),
+        "failed_owners": sorted(core.failed_owners()),
+        "ports": ports,
+    }
 
 
 def _ovs_version(core: "Core") -> str | None:

@@ -33,7 +33,7 @@ PREFETCH = 1000
 BATCH = 256
 """Messages that make one event and one acknowledgement."""
 
-PAUSES = (0.1, 10.0)
+PAUSES = (0.1, 5.0)
 """Seconds before the first and, doubling, at most before any further attempt to connect; scattered by half."""
 
 
@@ -92,24 +92,27 @@ class Session(threading.Thread):
         return asdict(self._counters)
 
     def stop(self) -> None:
-        """Ends the thread; no events after this."""
+        """Ends the thread; no events after this. One that is just connecting ends a little later."""
         self._stopped.set()
         os.eventfd_write(self._wake, 1)
-        self.join(WAIT)
+        self.join(1.0)
 
     def run(self) -> None:
         pause = PAUSES[0]
+        told = False
         while not self._stopped.is_set():
-            up = self._counters.connects
+            connects = self._counters.connects
             try:
                 self._serve()
             except (OSError, amqp.AMQPError) as error:
                 reason = f"{type(error).__name__}: {error}"
-                LOG.warning("feed: lost the broker, next attempt in about %.1f s: %s", pause, reason)
-                if self._counters.connects > up:
-                    pause = PAUSES[0]
+                if self._counters.connects > connects:
+                    pause, told = PAUSES[0], False
                     if not self._stopped.is_set():
                         self._events(FeedDown(reason))
+                # Once is enough: the following attempts fail for the same reason.
+                LOG.log(logging.DEBUG if told else logging.WARNING, "feed: no broker, trying again: %s", reason)
+                told = True
                 self._stopped.wait(pause * random.uniform(0.5, 1.5))
                 pause = min(pause * 2, PAUSES[1])
 

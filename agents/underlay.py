@@ -31,6 +31,9 @@ CHECK = 0.25
 SPACING = 0.005
 """Seconds between two probes: five thousand peers take 25 s and not one moment."""
 
+AT_REST = 1.5
+"""Seconds after which the start of the agent is surely over."""
+
 SAME_NEXT_HOP = 1.0
 """Seconds in which one next hop is probed once, for however many peers."""
 
@@ -71,7 +74,8 @@ class Underlay(threading.Thread):
 
     def run(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._wanted or self._stopping)
+            # The library is ready before the first peer is known, but does not take the processor from the start.
+            self._changed.wait_for(lambda: self._wanted or self._stopping, AT_REST)
         if self._stopping:
             return
         with _Neighbours() as neighbours:

@@ -11,6 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from bench.ledger import busy
 from bench.measures import Report, show
 from bench.outcome import Benchmark, Terms, WrongShape
 from bench.probe import NoReply
@@ -39,6 +40,9 @@ def main() -> int:
     def say(text: str) -> None:
         aside.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim] {text}")
 
+    others = busy(0.5)
+    if others > 0.1:
+        say(f"[yellow]this machine is {others:.0%} busy with other things, and the numbers suffer[/yellow]")
     benchmark: Benchmark = importlib.import_module(f"bench.{words.name}").run
     try:
         outcome = benchmark(Terms(words.quick, say))

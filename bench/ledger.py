@@ -7,6 +7,7 @@ restarted is one line: its CPU adds up, its peak is the largest.
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,19 @@ def family(pid: int, seen: Mapping[int, Process]) -> list[Process]:
         tree += children
         wave = {process.pid for process in children}
     return tree
+
+
+def busy(seconds: float) -> float:
+    """The share of this machine's CPU time (0 to 1) that is used during the next `seconds`."""
+
+    def ticks() -> tuple[int, int]:
+        numbers = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
+        return sum(numbers), numbers[3] + numbers[4]  # all; idle and waiting for I/O
+
+    all_before, idle_before = ticks()
+    time.sleep(seconds)
+    all_after, idle_after = ticks()
+    return 1 - (idle_after - idle_before) / max(1, all_after - all_before)
 
 
 class Ledger:

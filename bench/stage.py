@@ -29,19 +29,30 @@ from devstack.labs.process import wait_for
 
 Port = dict[str, Any]
 BRIDGE = "br-int"
+MTU = 1400
+"""Of a crowd's interfaces: what every overlay carries. Taps of VMs have their network's MTU too."""
 
 
 @dataclass(frozen=True)
 class Net:
-    """A network with one IPv4 subnet; `base` is the subnet's first address as a number."""
+    """A network with one IPv4 subnet. Its pool is the lower half; `base`, a number, is the first address above."""
 
     id: str
     subnet: str
     base: int
 
     def fixed(self, number: int) -> list[dict[str, str]]:
-        """`fixed_ips` with address `number` of the subnet."""
+        """`fixed_ips` with address `number` of the upper half, which the pool never gives to anybody."""
         return [{"subnet_id": self.subnet, "ip_address": str(ipaddress.ip_address(self.base + number))}]
+
+
+def shortened(story: str, most: int = 40) -> str:
+    """The story with the last `most` lines of each of its sections: a thousand ports make 20,000."""
+    sections = ("\n" + story).split("\n--- ")[1:]
+    return "\n".join(
+        "\n".join(["--- " + lines[0], *(["…"] if len(lines) > most else []), *lines[1:][-most:]])
+        for lines in (section.splitlines() for section in sections)
+    )
 
 
 class Stage:
@@ -74,7 +85,7 @@ class Stage:
     def _end(self, error: BaseException | None) -> None:
         """Take everything down; after an error tell what explains it, since the logs go too."""
         if isinstance(error, Exception) and self.lab.is_up:
-            print(self.lab.story(), file=sys.stderr)
+            print(shortened(self.lab.story()), file=sys.stderr)
         self.lab.down()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -93,10 +104,19 @@ class Stage:
 
     def network(self, cidr: str = "10.0.0.0/16", kind: str = "geneve") -> Net:
         network = self.api.create("network", name="bench", **{"provider:network_type": kind})
+        addresses = ipaddress.ip_network(cidr)
+        middle = addresses.num_addresses // 2
+        pool = {"start": str(addresses[1]), "end": str(addresses[middle - 1])}
         subnet = self.api.create(
-            "subnet", network_id=network["id"], ip_version=4, cidr=cidr, gateway_ip=None, enable_dhcp=False
+            "subnet",
+            network_id=network["id"],
+            ip_version=4,
+            cidr=cidr,
+            gateway_ip=None,
+            enable_dhcp=False,
+            allocation_pools=[pool],
         )
-        return Net(network["id"], subnet["id"], int(ipaddress.ip_network(cidr).network_address))
+        return Net(network["id"], subnet["id"], int(addresses[middle]))
 
     def bound_bodies(self, network: Net, host: str, count: int) -> list[Port]:
         """Bodies of `count` ports bound to `host`."""
@@ -137,7 +157,7 @@ class Stage:
                     "op": "insert",
                     "table": "Interface",
                     "uuid-name": f"i{number}",
-                    "row": {"name": name, "type": "internal"},
+                    "row": {"name": name, "type": "internal", "mtu_request": MTU},
                 },
                 {
                     "op": "insert",

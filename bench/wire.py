@@ -74,7 +74,7 @@ def run(terms: Terms) -> Outcome:
                 "port", network_id=network.id, fixed_ips=network.fixed(number), **{"binding:host_id": host}
             )
             targets[where] = stage.lab.plug(port["id"], host)
-        address = 0xF000  # far above what the pool hands out: every VM has an address that no neighbour remembers
+        address = 100  # every VM has an address that no neighbour remembers
         for present in (0, crowd):
             if present:
                 stage.crowd(network, HERE, present)

@@ -48,6 +48,11 @@ class Action(msgspec.Struct, frozen=True, gc=False):
         """The bytes of the action, a multiple of 8. Raises `BadFlow` when Open vSwitch would not take it so."""
         raise NotImplementedError
 
+    @property
+    def wire_in_group(self) -> bytes:
+        """The bytes of the action in a bucket, where they may differ."""
+        return self.wire
+
 
 class Output(Action, frozen=True, gc=False):
     """Send the packet out of an OpenFlow port; `max_len` is for the port `CONTROLLER` only (bytes of the packet)."""
@@ -59,6 +64,8 @@ class Output(Action, frozen=True, gc=False):
     def wire(self) -> bytes:
         if self.port == IN_PORT:
             raise BadFlow("output to the port IN_PORT is written InPort()")
+        if self.max_len and self.port != CONTROLLER:
+            raise BadFlow(f"output to port {self.port} takes no max_len: a group would forget it")
         return _OUTPUT(OUTPUT, 16, self.port, self.max_len)
 
 
@@ -128,7 +135,7 @@ class SetField(Action, frozen=True, gc=False):
             raise BadFlow(f"{known}={value:#x} does not fit into {known.bits} bits")
         if known.name == "vlan_vid" and not value & 0x1000:
             raise BadFlow(f"set_field vlan_vid={value:#x} lacks the present bit 0x1000")
-        term = _short(known, value, known.full) if known.variable else known.exact(value)
+        term = _short(known, value, known.full) if known.largest else known.exact(value)
         length = len(term) + 4
         return _SET(SET_FIELD, length + 7 & ~7) + term + _PADDING[length & 7]
 
@@ -158,7 +165,7 @@ class Load(Action, frozen=True, gc=False):
             raise BadFlow(f"bits {self.start} to {self.start + width - 1} are not 1 to 64 bits of {known}")
         if self.value >> width:
             raise BadFlow(f"{known}={self.value:#x} does not fit into {width} bits")
-        if known.variable:
+        if known.largest:
             term = _short(known, self.value << self.start, (1 << width) - 1 << self.start)
             length = len(term) + 10
             return _LOAD2(EXPERIMENT, length + 7 & ~7, NICIRA, REG_LOAD2) + term + _PADDING[length & 7]
@@ -176,14 +183,24 @@ class Move(Action, frozen=True, gc=False):
 
     @property
     def wire(self) -> bytes:
+        source, target = self._ends()
+        return self._wire(source.nxm, target.nxm)
+
+    @property
+    def wire_in_group(self) -> bytes:
+        source, target = (known.nxm & ~0xFF | known.largest if known.largest else known.nxm for known in self._ends())
+        return self._wire(source, target)
+
+    def _wire(self, src: int, dst: int) -> bytes:
+        return _MOVE(EXPERIMENT, 24, NICIRA, REG_MOVE, self.bits, self.src_start, self.dst_start, src, dst)
+
+    def _ends(self) -> tuple[Field, Field]:
         source, target = _sliceable(self.src), _sliceable(self.dst)
         _writable(self.dst)
         for known, start in ((source, self.src_start), (target, self.dst_start)):
             if self.bits <= 0 or start < 0 or start + self.bits > known.slice:
                 raise BadFlow(f"{known} has no {self.bits} bits from bit {start}")
-        return _MOVE(
-            EXPERIMENT, 24, NICIRA, REG_MOVE, self.bits, self.src_start, self.dst_start, source.nxm, target.nxm
-        )
+        return source, target
 
 
 @lru_cache(maxsize=1024)

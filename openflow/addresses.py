@@ -7,7 +7,6 @@ costs ten times as much; a segment of thousands of ports is parsed when an agent
 import socket
 from typing import NamedTuple
 
-MAC_MASK = (1 << 48) - 1
 MULTICAST_BIT = 1 << 40
 """The group bit of a MAC address (IEEE 802): set in broadcast and multicast destinations."""
 

@@ -95,7 +95,8 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that an operator must mend, such as another's option in our Geneve slot. The connection goes on."""
+    """Something that an operator must mend: another's option in our Geneve slot, or a bridge without OpenFlow 1.4. It
+    stands until the next `Connected`; what is wrong with a connection is told after that connection's `Connected`."""
 
     text: str
 

@@ -27,9 +27,6 @@ OURS, OURS_MASK = MARKER << 56, 0xFF << 56
 OUR_HELLO, OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS, OUR_OPTION = range(1, 6)
 """The numbers (xid) of what begins every connection; batches and echoes count on from there."""
 
-TOO_LONG = Refusal("longer than an OpenFlow message", 0xFFFF, 0)
-"""Refused by us, since it cannot even be sent."""
-
 
 class ChannelLost(Exception):
     """The conversation cannot go on; the text says why."""
@@ -125,6 +122,7 @@ class Channel:
         self._open = {OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS}
         self._flows: dict[bytes, bytes] = {}
         self._groups: dict[int, bytes] = {}
+        self._troubles: list[Trouble] = []
         self._xid = OUR_OPTION
         self._bundle: Bundle | None = None
         self._heard = now
@@ -175,7 +173,7 @@ class Channel:
             if not groups.read_groups(message, self._groups):
                 yield from self._answered(xid)
         elif kind == frames.EXPERIMENTER and xid == OUR_OPTIONS:
-            yield from self._check_options(session.options(message))
+            self._check_options(session.options(message))
             yield from self._answered(xid)
         elif self._bundle and xid == self._bundle.control:
             if kind == frames.BARRIER_REPLY and self._bundle.phase is Phase.ADDING:
@@ -200,15 +198,17 @@ class Channel:
             self.ready = True
             yield Connected(self.connection, self._flows, self._groups)
             self._flows, self._groups = {}, {}
+            yield from self._troubles
 
-    def _check_options(self, known: tuple[Option, ...]) -> Iterator[SwitchEvent]:
+    def _check_options(self, known: tuple[Option, ...]) -> None:
         """Flows that name our Geneve option need it mapped; a mapping that is another's is not ours to break."""
         ours = self._option
         if ours in known:
             return
         for other in known:
             if other.slot == ours.slot or other[:2] == ours[:2]:
-                yield Trouble(f"the Geneve option {_name(ours)} cannot be mapped: the switch has {_name(other)}")
+                text = f"the Geneve option {_name(ours)} cannot be mapped: the switch has {_name(other)}"
+                self._troubles.append(Trouble(text))
                 return
         self.outgoing.put(session.option_add(OUR_OPTION, ours))
 
@@ -217,7 +217,9 @@ class Channel:
         refusal = Refusal(error.name, error.type, error.code)
         bundle = self._bundle
         if error.xid == OUR_OPTION:
-            yield Trouble(f"the Geneve option {_name(self._option)} cannot be mapped: {refusal}")
+            self._troubles.append(Trouble(f"the Geneve option {_name(self._option)} cannot be mapped: {refusal}"))
+            if self.ready:
+                yield self._troubles[-1]
         elif error.xid == OUR_HELLO or not self._greeted:
             raise ChannelLost(f"the switch refuses our hello: {refusal}. Do the bridge's `protocols` have OpenFlow14?")
         elif error.xid in self._open:
@@ -235,7 +237,7 @@ class Channel:
 
     # Out --------------------------------------------------------------------------------------------------------
 
-    def submit(self, batch: Batch) -> list[SwitchEvent]:
+    def submit(self, batch: Batch) -> None:
         """Send the batch as one bundle: open, add, barrier. One at a time, and only when `ready`."""
         if self._bundle is not None or not self.ready:
             raise RuntimeError("a batch may go when the channel is ready and no other is on its way")
@@ -243,14 +245,8 @@ class Channel:
         first = opening + 1
         keys = tuple(batch.keys())
         messages = [bundles.control(bundles.OPEN, opening, opening)]
-        unsent: list[tuple[Key, Refusal]] = []
         for xid, (key, body) in enumerate(_contents(batch), first):
-            try:
-                messages.append(bundles.add(opening, _message(key, body, xid)))
-            except frames.BadMessage:
-                unsent.append((key, TOO_LONG))
-        if unsent:
-            return [Rejected(batch.id, tuple(unsent))]
+            messages.append(bundles.add(opening, _message(key, body, xid)))
         self._xid = first + len(keys)
         messages.append(session.barrier_request(self._xid))
         self.outgoing.put(b"".join(messages))
@@ -258,7 +254,6 @@ class Channel:
         self._counters.bundles += 1
         self._counters.flow_mods_sent += len(batch.stale) + len(batch.flows)
         self._counters.group_mods_sent += len(batch.groups) + len(batch.dropped)
-        return []
 
     def _decide(self, bundle: Bundle) -> None:
         """All of the bundle has been judged: commit it, or throw it away."""

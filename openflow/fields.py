@@ -33,9 +33,9 @@ UDP = (*IP, ("ip_proto", frozenset({17})))
 SCTP = (*IP, ("ip_proto", frozenset({132})))
 ICMPV4 = (*IPV4, ("ip_proto", frozenset({1})))
 ICMPV6 = (*IPV6, ("ip_proto", frozenset({58})))
-ND = (*ICMPV6, ("icmpv6_type", frozenset({135, 136})), ("icmpv6_code", frozenset({0})))
-ND_SOLICIT = (*ICMPV6, ("icmpv6_type", frozenset({135})), ("icmpv6_code", frozenset({0})))
-ND_ADVERT = (*ICMPV6, ("icmpv6_type", frozenset({136})), ("icmpv6_code", frozenset({0})))
+ND = (*ICMPV6, ("icmpv6_type", frozenset({135, 136})))
+ND_SOLICIT = (*ICMPV6, ("icmpv6_type", frozenset({135})))
+ND_ADVERT = (*ICMPV6, ("icmpv6_type", frozenset({136})))
 
 
 class BadFlow(ValueError):
@@ -49,7 +49,8 @@ class Field:
     value is written for people (dec, hex, ipv4, ipv6, mac, port), `text` what ovs-ofctl calls it. `exact(value)` and
     `masked(value, mask)` are the bytes of a term of a match (header and value); values must fit. `slice` is how many of
     its bits load and move can reach (none: 0); `writable` says whether they may write it, `settable` whether set_field
-    may. A `variable` field is written without its leading zero bytes in actions (not in matches).
+    may. A field with a `largest` size (bytes) is of variable length: actions, though not matches, leave its leading
+    zero bytes out, and groups, which do not know how long it is, take it for the largest.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Field:
         "head_masked",
         "header",
         "header_masked",
+        "largest",
         "maskable",
         "masked",
         "name",
@@ -71,7 +73,6 @@ class Field:
         "size",
         "slice",
         "text",
-        "variable",
         "writable",
     )
 
@@ -92,7 +93,7 @@ class Field:
         maskable: bool = True,
         writable: bool = True,
         settable: bool | None = None,
-        variable: bool = False,
+        largest: int = 0,
         requires: tuple[Requirement, ...] = (),
         text: str = "",
     ) -> None:
@@ -105,7 +106,7 @@ class Field:
         self.maskable = maskable
         self.writable = writable
         self.settable = writable if settable is None else settable
-        self.variable = variable
+        self.largest = largest
         self.requires = requires
         self.rank = -1
         oxm_class, oxm_field = number
@@ -187,7 +188,7 @@ TABLE: tuple[Field, ...] = (
     Field("nd_sll", (OXM, 32), 48, "mac", nxm=(NXM_NX, 24), requires=ND_SOLICIT),
     Field("nd_tll", (OXM, 33), 48, "mac", nxm=(NXM_NX, 25), requires=ND_ADVERT),
     # Two bytes in the packet, but Open vSwitch knows the lower one only.
-    Field("arp_op", (OXM, 21), 8, size=2, nxm=(NXM_OF, 15), maskable=False, requires=ARP),
+    Field("arp_op", (OXM, 21), 8, size=2, slice_bits=16, nxm=(NXM_OF, 15), maskable=False, requires=ARP),
     Field("arp_spa", (OXM, 22), 32, "ipv4", nxm=(NXM_OF, 16), requires=ARP),
     Field("arp_tpa", (OXM, 23), 32, "ipv4", nxm=(NXM_OF, 17), requires=ARP),
     Field("arp_sha", (OXM, 24), 48, "mac", nxm=(NXM_NX, 17), requires=ARP),
@@ -201,10 +202,10 @@ TABLE: tuple[Field, ...] = (
     Field("tun_gbp_id", (NXM_NX, 38), 16),
     Field("tun_gbp_flags", (NXM_NX, 39), 8, "hex"),
     # As wide as the Geneve option that a TLV table mod mapped to it: ours is 8 bytes.
-    Field("tun_metadata0", (NXM_NX, 40), 64, "hex", variable=True),
+    Field("tun_metadata0", (NXM_NX, 40), 64, "hex", largest=124),
     *(Field(f"reg{number}", (NXM_NX, number), 32, "hex") for number in range(16)),
     Field("pkt_mark", (NXM_NX, 33), 32, "hex"),
-    Field("ct_state", (NXM_NX, 105), 8, "hex", size=4, always_masked=True, writable=False),
+    Field("ct_state", (NXM_NX, 105), 8, "hex", size=4, slice_bits=32, always_masked=True, writable=False),
     Field("ct_zone", (NXM_NX, 106), 16, maskable=False, writable=False),
     # Writable inside the ct action only, which Open vSwitch checks.
     Field("ct_mark", (NXM_NX, 107), 32, "hex", writable=False),

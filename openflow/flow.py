@@ -129,6 +129,10 @@ class Flow(msgspec.Struct, frozen=True, eq=False, gc=False):
     def __hash__(self) -> int:
         return hash((self.key, self.body))
 
+    def __repr__(self) -> str:
+        goto = "" if self.goto is None else f", goto={self.goto}"
+        return f"Flow({self.table}, {self.priority}, {self.cookie:#x}, {self.match}, {self.actions}{goto})"
+
 
 class Bucket(msgspec.Struct, frozen=True, gc=False):
     """What a group does with one copy of the packet."""
@@ -139,7 +143,7 @@ class Bucket(msgspec.Struct, frozen=True, gc=False):
     def wire(self) -> bytes:
         """The bytes of ofp_bucket: no weight, nothing watched."""
         try:
-            actions = b"".join([action.wire for action in self.actions])
+            actions = b"".join([action.wire_in_group for action in self.actions])
         except struct.error as error:
             raise BadFlow(f"a number of {self.actions} does not fit: {error}") from error
         return _BUCKET(len(actions) + 16, 0, 0xFFFFFFFF, 0xFFFFFFFF) + actions
@@ -178,3 +182,6 @@ class GroupEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def __hash__(self) -> int:
         return hash((self.id, self.body))
+
+    def __repr__(self) -> str:
+        return f"GroupEntry({self.id}, {self.buckets})"

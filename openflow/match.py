@@ -9,7 +9,7 @@ is worked out once for each set of names, and a field writes its term with one c
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -84,7 +84,7 @@ class _Plan(NamedTuple):
 
     fields: tuple[tuple[str, Field], ...]
     requires: tuple[tuple[Field, tuple[tuple[str, frozenset[int]], ...]], ...]
-    tagged: bool
+    further: tuple[Callable[[dict[str, Value]], None], ...]
 
 
 @lru_cache(maxsize=4096)
@@ -103,7 +103,12 @@ def _plan(names: tuple[str, ...]) -> _Plan:
             requires.append((known, tuple((chosen[needed], values) for needed, values in known.requires)))
     # A term whose prerequisites are another's too is checked with it.
     minimal = tuple({needs: known for known, needs in reversed(requires)}.items())
-    return _Plan(tuple(fields), tuple((known, needs) for needs, known in minimal), "vlan_pcp" in chosen)
+    further = []
+    if "vlan_pcp" in chosen:
+        further.append(_check_tag)
+    if "ip_frag" in chosen and any(needed == "ip_proto" for _, known in fields for needed, _values in known.requires):
+        further.append(_check_first_fragment)
+    return _Plan(tuple(fields), tuple((known, needs) for needs, known in minimal), tuple(further))
 
 
 def match(**terms: Value) -> Match:
@@ -128,8 +133,8 @@ def match(**terms: Value) -> Match:
         for needed, values in needs:
             if terms[needed] not in values:
                 raise BadFlow(f"{known} needs {needed} to be one of {sorted(values)}, not {terms[needed]}")
-    if plan.tagged:
-        _check_tag(terms)
+    for check in plan.further:
+        check(terms)
     return Match(tuple(result))
 
 
@@ -156,7 +161,15 @@ def _masked(known: Field, value: Value) -> Term | None:
 
 
 def _check_tag(terms: dict[str, Value]) -> None:
+    """Open vSwitch wants to know that there is a tag before it looks at the tag's priority."""
     vlan = terms.get("vlan_vid")
     number, mask = (vlan, 0x1FFF) if isinstance(vlan, int) else vlan or (0, 0)
     if not number & mask & 0x1000:
         raise BadFlow("vlan_pcp needs a vlan_vid with its present bit (0x1000)")
+
+
+def _check_first_fragment(terms: dict[str, Value]) -> None:
+    """A later fragment (bit 1 of ip_frag) has no ports and no ICMP type."""
+    fragment = terms.get("ip_frag", terms.get("nw_frag", 0))
+    if (fragment if isinstance(fragment, int) else fragment[0]) & 2:
+        raise BadFlow("a later fragment (ip_frag) has no layer-4 fields to match")

@@ -73,6 +73,14 @@ def _check_key(key: int, largest: int) -> None:
         raise ValueError(f"the key {key} is not between 1 and {largest}")
 
 
+def _station(text: str) -> int:
+    """A MAC that one station may have. A group address would let an endpoint take what is meant for all."""
+    mac = addresses.mac(text)
+    if mac & addresses.MULTICAST_BIT:
+        raise ValueError(f"{text} is the address of a group")
+    return mac
+
+
 def _endpoint_rows(fact: Endpoint) -> Iterator[Row]:
     segment, host, key = fact.segment, fact.host, fact.key
     yield ("inhabited", segment, host), True
@@ -80,14 +88,14 @@ def _endpoint_rows(fact: Endpoint) -> Iterator[Row]:
     yield ("segments", host), segment
     yield ("member", segment, host), key
     yield ("population", host), fact.secure
-    own = addresses.mac(fact.mac)
+    own = _station(fact.mac)
     yield ("station", segment, own), Station(key, host)
     for text in fact.addresses:
         version, value = addresses.address(text)
         yield ("address", segment, version, value), Claim(key, host, own, fixed=True)
     for pair in fact.pairs:
         # A pair without a MAC is about the port's own.
-        hardware = addresses.mac(pair.mac) if pair.mac else own
+        hardware = _station(pair.mac) if pair.mac else own
         yield ("station", segment, hardware), Station(key, host)
         version, value, mask = addresses.prefix(pair.cidr)
         if mask == addresses.exact(version):

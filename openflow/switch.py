@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from openflow.batch import Batch, Disconnected, SwitchEvent
+from openflow.batch import Batch, Disconnected, SwitchEvent, Trouble
 from openflow.channel import Channel, ChannelLost, Counters
 from openflow.pipeline import GENEVE_OPTION
 
@@ -78,6 +78,7 @@ class Switch(threading.Thread):
 
     def run(self) -> None:
         """Connect, serve, and again."""
+        told = ""
         while not self._stopping:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
                 if not self._connect(sock):
@@ -105,8 +106,10 @@ class Switch(threading.Thread):
                     reason, pause = f"an answer of the switch cannot be read: {error}", REPEATED_FAULT
             if channel.ready:
                 self._events(Disconnected(reason))
-            else:
-                LOG.warning("%s: no connection: %s", self.path, reason)
+                told = ""
+            elif pause and reason != told:  # Not each second anew.
+                self._events(Trouble(reason))
+                told = reason
             self._pause(pause)
 
     def _connect(self, sock: socket.socket) -> bool:
@@ -124,9 +127,11 @@ class Switch(threading.Thread):
 
     def _pause(self, seconds: float) -> None:
         """Wait, unless `stop` wakes us; a batch that comes meanwhile belongs to no connection and does not."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
         end = time.monotonic() + seconds
         while not self._stopping and (left := end - time.monotonic()) > 0:
-            select.select([self._wake], [], [], left)
+            poll.poll(left * 1000 + 1)
             self._awake()
 
     def _awake(self) -> None:
@@ -143,8 +148,7 @@ class Switch(threading.Thread):
             while self._batches:
                 batch = self._batches.popleft()
                 if batch.connection == channel.connection and channel.ready:
-                    for event in channel.submit(batch):
-                        self._events(event)
+                    channel.submit(batch)
             if self._write(sock, channel) != waiting_to_write:
                 waiting_to_write = not waiting_to_write
                 poll.modify(sock, select.POLLIN | (select.POLLOUT if waiting_to_write else 0))

@@ -48,4 +48,4 @@ def agent() -> int:
 
 def operator() -> int:
     """selvedge"""
-    return _start("selvedge.operator", "controller", "agents", "openflow")
+    return _start("agents.operator", "agents", "openflow")

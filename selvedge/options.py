@@ -22,6 +22,9 @@ class BadOption(Exception):
     """The configuration cannot be used; the text is one line that names the option."""
 
 
+QUIET = ("alembic.runtime.plugins=WARN", "oslo_service.backend=WARN")
+"""Loggers that tell at level INFO what interests nobody, in addition to oslo.log's own list."""
+
 # --- forms of values
 
 
@@ -212,6 +215,7 @@ def _load(prog: str, groups: Groups, argv: Sequence[str] | None, cli: Sequence[c
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     conf.set_default("use_stderr", True)
+    conf.set_default("default_log_levels", [*log.get_default_log_levels(), *QUIET])
     conf.set_default(
         "logging_default_format_string", "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s: %(message)s"
     )

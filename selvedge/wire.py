@@ -59,13 +59,13 @@ def decode(data: bytes, form: type[T]) -> T:
 
 
 def to_text(data: bytes) -> str:
-    """For carriers that take text only (oslo.messaging's JSON)."""
-    return base64.b85encode(data).decode("ascii")
+    """For carriers that take text only (oslo.messaging's JSON). Base 64, because base 85 is 40 times slower here."""
+    return base64.b64encode(data).decode("ascii")
 
 
 def from_text(text: str) -> bytes:
     """The inverse of `to_text`. Raises `Unreadable`."""
     try:
-        return base64.b85decode(text)
+        return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise Unreadable(f"text is not base 85: {error}") from error
+        raise Unreadable(f"text is not base 64: {error}") from error

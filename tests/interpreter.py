@@ -222,6 +222,12 @@ class Fabric:
             self.plug(name, host)
         return endpoint
 
+    def endpoint(self, port: str) -> Endpoint:
+        """The state of a port that all know."""
+        fact = self.facts[Ref("endpoint", port)]
+        assert isinstance(fact, Endpoint)
+        return fact
+
     def plug(self, port: str, host: str) -> None:
         """The port's interface appears on a host."""
         hypervisor = self.hypervisors[host]

@@ -25,8 +25,8 @@ from controller.api.errors import (
     HTTPNotFound,
     HTTPNotImplemented,
     HTTPRequestEntityTooLarge,
+    HTTPServiceUnavailable,
     MalformedRequestBody,
-    ServiceUnavailable,
 )
 from controller.api.extensions import EXTENSIONS
 from controller.api.identity import STRATEGIES, Authenticator, Identity
@@ -312,7 +312,7 @@ def _on_away(req: falcon.Request, resp: falcon.Response, error: Exception, param
     LOG.error("%s %s: %s", req.method, req.path, error)
     resp.set_header("Retry-After", "1")
     reason = "the database is busy" if isinstance(error, Contention) else "the database cannot be reached"
-    _refuse(resp, ServiceUnavailable(reason=reason))
+    _refuse(resp, HTTPServiceUnavailable(reason=reason))
 
 
 def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: Any) -> None:

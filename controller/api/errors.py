@@ -29,14 +29,17 @@ def _short(value: object) -> str:
 
 class NotFound(ApiError):
     status = 404
+    text = "An unknown resource was named."
 
 
 class Conflict(ApiError):
     status = 409
+    text = "The request conflicts with what there is."
 
 
 class BadRequest(ApiError):
     status = 400
+    text = "Bad {resource} request: {msg}."
 
 
 class Unavailable(ApiError):
@@ -88,7 +91,7 @@ class RevisionNumberConstraintFailed(ApiError):
     text = "Constrained to {expected}, but current revision is {current}"
 
 
-class ServiceUnavailable(Unavailable):
+class HTTPServiceUnavailable(Unavailable):
     text = "The service is unavailable: {reason}."
 
 

@@ -21,6 +21,12 @@ class Extension(NamedTuple):
 EXTENSIONS = {
     extension.alias: extension
     for extension in (
+        Extension(
+            "aap-reject-multicast",
+            "Allowed address pairs reject multicast extension",
+            "Reject multicast addresses in Allowed Address Pairs",
+            "2026-04-01T00:00:00-00:00",
+        ),
         Extension("agent", "agent", "The agent management extension.", "2013-02-03T10:00:00-00:00"),
         Extension(
             "allowed-address-pairs",
@@ -38,13 +44,13 @@ EXTENSIONS = {
             "empty-string-filtering",
             "Empty String Filtering Extension",
             "Allow filtering by attributes with empty string value",
-            "2018-04-09T10:00:00-00:00",
+            "2018-05-01T10:00:00-00:00",
         ),
         Extension(
             "filter-validation",
             "Filter parameters validation",
             "Provides validation on filter parameters.",
-            "2018-03-21T10:00:00-00:00",
+            "2018-07-04T10:00:00-00:00",
         ),
         Extension(
             "ip-substring-filtering",
@@ -88,9 +94,9 @@ EXTENSIONS = {
         ),
         Extension(
             "sort-key-validation",
-            "Sort key validation",
+            "Sort keys validation",
             "Provides validation on sort keys.",
-            "2018-11-05T10:00:00-00:00",
+            "2018-07-04T10:00:00-00:00",
         ),
         Extension(
             "sorting",

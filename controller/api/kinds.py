@@ -196,6 +196,16 @@ def cidr(value: Any) -> str:
     return str(interface.network)
 
 
+def subnet(value: Any) -> str:
+    """A subnet in canonical form, however its prefix is written; host bits are cleared, as Neutron does."""
+    if isinstance(value, str) and "%" not in value:
+        try:
+            return str(ipaddress.ip_interface(value).network)
+        except ValueError:
+            pass
+    raise Unfit(f"{shown(value)} is not a valid IP subnet")
+
+
 def exact_cidr(value: Any) -> str:
     """A subnet whose host bits are zero: 10.0.0.1/24 is somebody's mistake."""
     network = cidr(value)
@@ -228,8 +238,11 @@ def list_of(inner: Kind, *, unique: bool = False) -> Kind:
     return kind
 
 
-def record(required: dict[str, Kind], optional: dict[str, Kind] | None = None) -> Kind:
-    """A dictionary with these keys. Null for an optional key is as if it were absent."""
+def record(required: dict[str, Kind], optional: dict[str, Kind] | None = None, *, others: bool = False) -> Kind:
+    """A dictionary with these keys. Null for an optional key is as if it were absent.
+
+    Other keys are refused, or passed over with `others`.
+    """
     known = {**required, **(optional or {})}
 
     def kind(value: Any) -> dict[str, Any]:
@@ -239,9 +252,11 @@ def record(required: dict[str, Kind], optional: dict[str, Kind] | None = None) -
             if key not in value:
                 raise Unfit(f"{shown(value)} has no key '{key}'")
         for key in value:
-            if key not in known:
+            if key not in known and not others:
                 raise Unfit(f"{shown(value)} has the unknown key {shown(key)}")
-        return {key: known[key](item) for key, item in value.items() if item is not None or key in required}
+        return {
+            key: kind_of(value[key]) for key, kind_of in known.items() if key in required or value.get(key) is not None
+        }
 
     return kind
 

@@ -19,7 +19,7 @@ LONGEST_HOST = 250
 LARGEST_PROFILE = 4095
 """Bytes of a binding's profile as JSON, as in Neutron."""
 
-_FIXED_IP = kinds.record({}, {"subnet_id": kinds.uuid_text, "ip_address": kinds.ip_address})
+_FIXED_IP = kinds.record({}, {"subnet_id": kinds.uuid_text, "ip_address": kinds.ip_address}, others=True)
 _PAIR = kinds.record({"ip_address": kinds.address_or_cidr}, {"mac_address": kinds.unicast_mac})
 
 
@@ -75,7 +75,7 @@ ATTRIBUTES = table(
     ),
     Attribute(
         "device_id",
-        kind=kinds.none_is("", kinds.string(255)),
+        kind=kinds.string(255),
         post=ANYONE,
         put=ANYONE,
         default="",
@@ -85,7 +85,7 @@ ATTRIBUTES = table(
     ),
     Attribute(
         "device_owner",
-        kind=kinds.none_is("", kinds.string(255)),
+        kind=kinds.string(255),
         post=NETWORK_OWNER,
         put=NETWORK_OWNER,
         unless=lambda owner: not owner.startswith("network:"),

@@ -36,13 +36,6 @@ class Query:
     changed_since: str | None = None
 
 
-class LimitRefused(BadRequest):
-    text = "Bad limit request: Limit must be an integer 0 or greater and not '{limit}'."
-
-
-LimitRefused.__name__ = "BadRequest"
-
-
 def parse(
     pairs: Iterable[tuple[str, str]],
     visible: Mapping[str, Attribute],
@@ -141,7 +134,7 @@ def _limit(values: list[str] | None, largest: int) -> int | None:
     if values:
         text = values[-1]
         if not (text.isascii() and text.isdigit()):
-            raise LimitRefused(limit=text)
+            raise BadRequest(resource="limit", msg=f"Limit must be an integer 0 or greater and not '{text}'")
         # A page of nothing is no page, as in Neutron; SQL's integers end somewhere.
         wanted = min(int(text[:18]), 2**31) or None
     if largest > 0:

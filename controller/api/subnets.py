@@ -64,11 +64,11 @@ ATTRIBUTES = table(
     ),
     Attribute(
         "cidr",
-        kind=kinds.or_none(kinds.exact_cidr),
+        kind=kinds.or_none(kinds.subnet),
         post=ANYONE,
         default=UNSET,
         column=subnets.c.cidr,
-        match=lenient(kinds.cidr),
+        match=lenient(kinds.subnet),
         filter=True,
         sort=True,
     ),

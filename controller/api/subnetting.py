@@ -43,7 +43,7 @@ def textual(version: int, pools: Intervals) -> list[dict[str, str]]:
 def plan(row: dict[str, Any], settings: Settings) -> None:
     """Completes a new subnet's row: every UNSET becomes a value. Raises BadRequest and Conflict."""
     if row["cidr"] is UNSET or row["cidr"] is None:
-        raise _Refused("Bad subnets request: a subnetpool must be specified in the absence of a cidr")
+        raise BadRequest(resource="subnets", msg="a subnetpool must be specified in the absence of a cidr")
     for name in ("ipv6_ra_mode", "ipv6_address_mode"):
         if row[name] is UNSET:
             row[name] = None
@@ -65,15 +65,6 @@ def plan(row: dict[str, Any], settings: Settings) -> None:
         if row[name] is UNSET:
             row[name] = []
     check_options(row, settings)
-
-
-class _Refused(BadRequest):
-    def __init__(self, message: str) -> None:
-        super().__init__()
-        self.message = message
-
-
-_Refused.__name__ = "BadRequest"
 
 
 def _mismatch(name: str, value: str, version: int) -> InvalidInput:

@@ -114,25 +114,29 @@ class Publisher(threading.Thread):
 
     def run(self) -> None:
         pause = PAUSES[0]
+        told = False
         while not self._stopping.is_set():
             connects = self.counters.connects
             try:
                 self._serve()
             except (OSError, amqp.AMQPError) as error:
-                LOG.warning("publisher: lost the broker: %s: %s", type(error).__name__, error)
-            finally:
-                self.connected = False
+                if self.counters.connects > connects:
+                    pause, told = PAUSES[0], False
+                # Once is enough: the following attempts fail for the same reason.
+                level = logging.DEBUG if told else logging.WARNING
+                LOG.log(level, "publisher: no broker, trying again: %s: %s", type(error).__name__, error)
+                told = True
             self.counters.repeated += len(self._under_way)
             self._ready.extendleft(reversed(self._under_way.values()))
             self._under_way.clear()
-            if self.counters.connects > connects:
-                pause = PAUSES[0]
-            resume = time.monotonic() + pause * random.uniform(0.5, 1.5)
-            while not self._stopping.wait(min(0.1, max(0.0, resume - time.monotonic()))):
-                self._sort(time.monotonic())
-                if time.monotonic() >= resume:
-                    break
+            self._rest(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, PAUSES[1])
+
+    def _rest(self, seconds: float) -> None:
+        """Wait for the next attempt; rows that arrive meanwhile are kept within bounds."""
+        resume = time.monotonic() + seconds
+        while (left := resume - time.monotonic()) > 0 and not self._stopping.wait(min(0.1, left)):
+            self._sort(time.monotonic())
 
     def _serve(self) -> None:
         """One connection, from its begin to its end. Returns when stopping; raises OSError, amqp.AMQPError."""

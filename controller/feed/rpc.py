@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import amqp
@@ -30,6 +31,9 @@ Question = TypeVar("Question", rpc.Report, rpc.Subscribe, rpc.Claim, rpc.Wired)
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _TOPIC = re.compile(r"(hosts|host/[A-Za-z0-9._-]{1,200}|segment/[A-Za-z0-9-]{1,64})")
+
+RETRY = 5.0
+"""Seconds until the next attempt, if the broker refuses what the server declares."""
 
 MOST = 100_000
 """Ports or topics in one call."""
@@ -77,18 +81,23 @@ class Calls:
         )
 
 
+@dataclass
+class Counters:
+    refused: int = 0
+    failed: int = 0
+    answered: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
 class Endpoint:
     """What oslo.messaging dispatches to: text in, text out."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, counters: Counters) -> None:
         import oslo_messaging
 
         self.target = oslo_messaging.Target(version=rpc.VERSION)
-        self.answered: Counter[str] = Counter()
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.refused = 0
-        self.failed = 0
         self._calls = calls
+        self._counters = counters
         # "Expected" only means that the library does not log it a second time.
         self._answer: Callable[[str, type[Any], str], str] = oslo_messaging.expected_exceptions(Exception)(self._logged)
 
@@ -111,15 +120,15 @@ class Endpoint:
         try:
             return self._timed(method, form, text)
         except rpc.Refused as error:
-            self.refused += 1
+            self._counters.refused += 1
             LOG.warning("refused a call of %s: %s", method, error)
             raise
         except (DatabaseAway, Contention, OSError, amqp.AMQPError) as error:
-            self.failed += 1
+            self._counters.failed += 1
             LOG.warning("%s failed, the agent will try again: %s: %s", method, type(error).__name__, error)
             raise
         except Exception:
-            self.failed += 1
+            self._counters.failed += 1
             LOG.exception("a defect in %s; the agent will try again", method)
             raise
 
@@ -131,8 +140,8 @@ class Endpoint:
             raise rpc.Refused(str(error)) from error
         check(request)
         answer = wire.to_text(wire.encode(getattr(self._calls, method)(request)))
-        self.answered[method] += 1
-        self.seconds[method] += time.perf_counter() - began
+        self._counters.answered[method] += 1
+        self._counters.seconds[method] += time.perf_counter() - began
         return answer
 
 
@@ -159,36 +168,55 @@ class Server:
     """oslo.messaging's server for one process. All controllers take calls from one queue."""
 
     def __init__(self, conf: cfg.ConfigOpts, calls: Calls, name: str) -> None:
-        import oslo_messaging
-
-        self.endpoint = Endpoint(calls)
+        self.counters = Counters()
+        self._conf = conf
+        self._calls = calls
         self._name = name
-        self._threads = conf.rpc_threads
-        self._transport = rpc_transport(conf, name, "selvedge-controller", pool=max(2, conf.rpc_threads // 2))
-        self._target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, server=name, version=rpc.VERSION)
-        self._server = oslo_messaging.get_rpc_server(self._transport, self._target, [self.endpoint])
-        self._running = threading.Event()
+        self._stopping = threading.Event()
+        self._transport: Any = None
+        self._server: Any = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether calls are answered here, as far as the broker is there."""
+        return self._server is not None
 
     def start(self) -> None:
-        """Begins to answer as soon as the broker is there; returns at once."""
+        """Begins to answer as soon as the library is loaded and the broker is there; returns at once."""
         threading.Thread(target=self._start, name="rpc-start", daemon=True).start()
 
     def _start(self) -> None:
-        self._server.start(override_pool_size=self._threads)
-        self._running.set()
-        LOG.info("rpc: answering calls on %s", rpc.CONTROLLER_TOPIC)
+        threads = self._conf.rpc_threads
+        transport = rpc_transport(self._conf, self._name, "selvedge-controller", pool=max(2, threads // 2))
+        import oslo_messaging
+
+        target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, server=self._name, version=rpc.VERSION)
+        endpoint = Endpoint(self._calls, self.counters)
+        while not self._stopping.is_set():
+            server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
+            try:
+                server.start(override_pool_size=threads)
+            except Exception as error:  # such as a queue of another version with other properties
+                LOG.error("rpc: cannot listen on %s: %s", rpc.CONTROLLER_TOPIC, str(error).partition("\n")[0])
+                self._stopping.wait(RETRY)
+            else:
+                self._transport, self._server = transport, server
+                LOG.info("rpc: answering calls on %s", rpc.CONTROLLER_TOPIC)
+                return
 
     def stop(self, timeout: float = 2.0) -> None:
         """Takes no more calls and finishes those under way, within `timeout` seconds or not at all."""
+        self._stopping.set()
+        if self._server is None:
+            return
         import oslo_messaging
 
-        if not self._running.is_set():
-            return
         stopper = threading.Thread(target=self._stop, name="rpc-stop", daemon=True)
         stopper.start()
         deadline = time.monotonic() + timeout
         # The library looks at its stop flag when a message comes, or after five seconds; so a message comes.
-        client = oslo_messaging.get_rpc_client(self._transport, self._target, retry=0)
+        target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, server=self._name, version=rpc.VERSION)
+        client = oslo_messaging.get_rpc_client(self._transport, target, retry=0)
         while stopper.is_alive() and time.monotonic() < deadline:
             try:
                 client.cast({}, "wake")

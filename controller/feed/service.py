@@ -55,7 +55,7 @@ class Metrics(Collector):
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        publisher, endpoint = self._service.publisher, self._service.server.endpoint
+        publisher, calls = self._service.publisher, self._service.server.counters
         counts = publisher.counters
         for name, text, value in (
             (
@@ -78,19 +78,21 @@ class Metrics(Collector):
             ),
             ("selvedge_feed_bound", "Topics bound to hosts' queues", self._service.subscriptions.bound),
             ("selvedge_feed_unbound", "Topics unbound from hosts' queues", self._service.subscriptions.unbound),
-            ("selvedge_calls_refused", "Agents' calls that made no sense", endpoint.refused),
-            ("selvedge_calls_failed", "Agents' calls that failed and will be repeated", endpoint.failed),
+            ("selvedge_calls_refused", "Agents' calls that made no sense", calls.refused),
+            ("selvedge_calls_failed", "Agents' calls that failed and will be repeated", calls.failed),
             ("selvedge_store_retries", "Transactions that lost a race and ran again", self._service.store.retries),
         ):
             yield CounterMetricFamily(name, text, value=value)
         answered = CounterMetricFamily("selvedge_calls_answered", "Agents' calls answered", labels=["method"])
         seconds = CounterMetricFamily("selvedge_calls_seconds", "Time spent on answered calls", labels=["method"])
-        for method, count in dict(endpoint.answered).items():
+        for method, count in dict(calls.answered).items():
             answered.add_metric([method], count)
-            seconds.add_metric([method], endpoint.seconds[method])
+            seconds.add_metric([method], calls.seconds[method])
         yield answered
         yield seconds
         yield GaugeMetricFamily("selvedge_feed_backlog", "Messages not confirmed yet", value=publisher.backlog)
         yield GaugeMetricFamily(
             "selvedge_feed_connected", "Whether the publisher has a broker", value=publisher.connected
         )
+        listening = self._service.server.listening
+        yield GaugeMetricFamily("selvedge_calls_listening", "Whether agents' calls are answered here", value=listening)

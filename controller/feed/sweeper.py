@@ -98,9 +98,9 @@ class Sweeper(threading.Thread):
         if not due:
             return
         rows = self._store.read(lambda conn: _rows(conn, due))
-        self._publisher.hand_over(row for row in rows if not self._publisher.holds(row.id))
         self.swept += len(rows)
-        LOG.info("sweeper: published %d messages that were left behind", len(rows))
+        self._publisher.hand_over(rows)
+        LOG.info("sweeper: publishing %d messages that were left behind", len(rows))
 
 
 def _numbers(conn: Connection) -> list[int]:

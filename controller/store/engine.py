@@ -42,6 +42,11 @@ _SQLITE_RACES = {
     sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
 }
 
+_ABSENCES = {"08", "53", "57", "58"}
+"""Classes of SQLSTATE: connection exceptions, insufficient resources, operator intervention, system error."""
+
+_SQLITE_ABSENCES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+
 _POSTGRES = {"connect_timeout": 3, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 10_000}
 
 
@@ -179,9 +184,13 @@ def _away(error: DBAPIError | PoolTimeout) -> Exception:
     """The exception to raise for what is no race: the database's absence, or a defect of ours as it is."""
     if isinstance(error, PoolTimeout):
         return DatabaseAway("every connection to the database is busy")
-    if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
-        return DatabaseAway(str(error.orig).strip())
-    return error
+    if isinstance(error.orig, sqlite3.Error):
+        absent = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _SQLITE_ABSENCES
+    else:
+        # A refusal to connect carries no SQLSTATE.
+        state = getattr(error.orig, "sqlstate", None)
+        absent = isinstance(error, (OperationalError, InterfaceError)) and (not state or state[:2] in _ABSENCES)
+    return DatabaseAway(str(error.orig).strip()) if absent or error.connection_invalidated else error
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from devstack.labs.api import Api
 from devstack.labs.hypervisor import PHYSNET, ini
-from devstack.labs.netns import run
 from devstack.labs.process import Daemon, LabError
 
 
@@ -48,10 +47,6 @@ class Controller:
         path = self.state / "controller.conf"
         path.write_text(ini(self._settings))
         return str(path)
-
-    def migrate(self) -> None:
-        """Bring the database's schema up to date, without starting."""
-        run([str(program("selvedge-controller")), "--config-file", self._configuration(), "--migrate-only"])
 
     def start(self) -> None:
         """Start it and wait until the API answers."""

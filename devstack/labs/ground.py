@@ -48,6 +48,14 @@ QUIET = (
 )
 """A hypervisor's kernel must not speak on wires and taps that belong to its Open vSwitch."""
 
+DEAF = tuple(
+    f"net.ipv4.conf.{wire}0.{setting}"
+    for wire in ("underlay", "provider")
+    for setting in ("rp_filter=1", "arp_ignore=8", "arp_announce=2")
+)
+"""Nor answer there: with the userspace datapath it sees every packet that Open vSwitch sees. What is for it comes by
+br-phy; the route back leads there too, so the reverse path filter drops the rest."""
+
 
 def management_address(base: str, number: int) -> str:
     """Address of hypervisor `number` (from 1) in the management network `base`; the machine itself is .1."""
@@ -105,6 +113,7 @@ class Namespaces:
             ["link set lo up", f"addr add {address}/24 dev mgmt0", *(f"link set {wire}0 up" for wire in WIRES)],
             namespace,
         )
+        hush(netns.path_of(namespace), DEAF)
         return netns.path_of(namespace)
 
     def vm(self, identity: str, hypervisor: str, tap: str, mac: str, mtu: int) -> Path:
@@ -126,5 +135,6 @@ class Namespaces:
         netns.end(self.names.vm(identity))
 
     def close(self) -> None:
+        netns.end_link(self.names.management)
         for namespace in self.names.ours():
             netns.end(namespace)

@@ -154,8 +154,9 @@ class Hypervisor:
         return [line.strip() for line in lines if not line.startswith(("OFPST", "NXST"))]
 
     def flows(self, bridge: str = "br-int") -> list[str]:
-        """The bridge's flows as text, sorted, without counters."""
-        return sorted(self.ofctl("--no-stats", "--no-names", "dump-flows", bridge))
+        """The bridge's flows as text, sorted, without counters; table 0 is written out, as the others are."""
+        lines = self.ofctl("--no-stats", "--no-names", "dump-flows", bridge)
+        return sorted(line if " table=" in line else line.replace(", ", ", table=0, ", 1) for line in lines)
 
     def groups(self, bridge: str = "br-int") -> list[str]:
         """The bridge's groups as text."""
@@ -178,6 +179,7 @@ class Hypervisor:
         parts = []
         for title, command in (
             ("interfaces", "ovs-vsctl --columns=name,ofport,external_ids,error list Interface"),
+            ("tunnel neighbours", "ovs-appctl tnl/neigh/show"),
             ("flows", "ovs-ofctl -O OpenFlow14 dump-flows br-int"),
             ("groups", "ovs-ofctl -O OpenFlow14 dump-groups br-int"),
         ):

@@ -17,7 +17,7 @@ from mininet.net import Mininet
 from mininet.node import Node
 
 from devstack.labs import netns
-from devstack.labs.ground import WIRES, hush, management_address
+from devstack.labs.ground import DEAF, WIRES, hush, management_address
 from devstack.labs.hypervisor import Hypervisor
 
 
@@ -80,6 +80,7 @@ class MininetGround:
             self.net.addLink(node, bridge, cls=Link, intfName1=f"{wire}0", intfName2=f"{wire}-{name}")
             bridge.attach(f"{wire}-{name}")
             node.cmd(f"ip link set {wire}0 up")
+        hush(namespace(node), DEAF)
         node.cmd(f"ip link set lo up; ip addr add {management_address(self.names.management_net, number)}/24 dev mgmt0")
         return namespace(node)
 
@@ -99,4 +100,5 @@ class MininetGround:
         self.net.delHost(node)
 
     def close(self) -> None:
+        netns.end_link(self.names.management)
         self.net.stop()

@@ -111,6 +111,12 @@ def end(namespace: str) -> None:
     run(["ip", "netns", "del", namespace])
 
 
+def end_link(name: str) -> None:
+    """Remove an interface of this namespace now; the kernel removes a dead namespace's cables when it has time."""
+    if Path(f"/sys/class/net/{name}").exists():
+        run(["ip", "link", "del", name])
+
+
 def exec_inside(path: Path, command: Sequence[str], environment: dict[str, str] | None = None) -> int:
     """Run it in the namespace on this terminal; returns its exit code (127 if there is no such program)."""
     words = inside(path, command)

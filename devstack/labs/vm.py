@@ -142,14 +142,14 @@ class Probe:
         version = ipaddress.ip_address(address).version
         family = f"net.ipv{version}.neigh.eth0"
         vm.run("sysctl", "-qw", f"{family}.retrans_time_ms=2", f"{family}.mcast_solicit=100000")
-        words = ["ping", "-n", "-c", "1", "-i", "0.002", "-w", str(round(timeout)), address]
+        words = ["ping", "-D", "-n", "-c", "1", "-i", "0.002", "-w", str(round(timeout)), address]
         self._process = vm.start(*words)
         self._what = f"ping {address} from {vm.port}"
 
     def wait(self) -> float:
         """The moment (time.monotonic) of the first reply; LabError if there was none."""
         output, _ = self._process.communicate()
-        now = time.monotonic()
-        if self._process.returncode:
+        stamp = re.search(r"^\[(\d+\.\d+)\]", output, re.MULTILINE)
+        if self._process.returncode or stamp is None:
             raise LabError(f"{self._what}: no reply: {' '.join(output.split())[:200]}")
-        return now
+        return float(stamp.group(1)) - (time.time() - time.monotonic())

@@ -49,7 +49,11 @@ def _term(data: bytes, start: int, end: int) -> tuple[Term, int]:
     if stop > end:
         raise BadMessage(f"a term with header {header:#010x} at byte {start} of {end} is cut off")
     known = _field(header)
-    value = data[start + 4 + (4 if header >> 16 == EXPERIMENTER else 0) : stop]
+    value = data[start + 4 : stop]
+    if header >> 16 == EXPERIMENTER:
+        if value[:4] != known.head[4:]:
+            raise BadMessage(f"a term with header {header:#010x} of experimenter {value[:4].hex()}")
+        value = value[4:]
     if not header & 0x100:
         return Term(known, int.from_bytes(value, "big"), None), stop
     half = len(value) // 2
@@ -113,6 +117,8 @@ def _load(data: bytes) -> Action:
 def _load2(data: bytes) -> Action:
     term, _ = _term(data, 10, len(data))
     mask = term.field.full if term.mask is None else term.mask
+    if mask == 0:
+        raise BadMessage("a load of no bits")
     start = (mask & -mask).bit_length() - 1
     width = mask.bit_length() - start
     if mask != (1 << width) - 1 << start:

@@ -104,9 +104,21 @@ def match_text(match: Match) -> str:
     return ",".join(pieces)
 
 
+IN_ACTIONS: dict[str, str] = {
+    "ipv4_src": "ip_src",
+    "ipv4_dst": "ip_dst",
+    "ip_ecn": "nw_ecn",
+    "ip_proto": "nw_proto",
+    "icmpv4_type": "icmp_type",
+    "icmpv4_code": "icmp_code",
+}
+"""Fields that ovs-ofctl calls otherwise in actions."""
+
+
 def _slice(name: str, start: int, bits: int) -> str:
     known = field(name)
-    if start == 0 and bits == known.slice:
+    name = IN_ACTIONS.get(name, name)
+    if start == 0 and bits == known.slice and not known.largest:
         return f"{name}[]"
     return f"{name}[{start}]" if bits == 1 else f"{name}[{start}..{start + bits - 1}]"
 
@@ -128,7 +140,7 @@ def action_text(action: Action) -> str:
         case Resubmit(table):
             return f"resubmit(,{table})"
         case SetField(name, value):
-            return f"set_field:{value_text(field(name), value)}->{name}"
+            return f"set_field:{value_text(field(name), value)}->{IN_ACTIONS.get(name, name)}"
         case Load(name, value, start, _):
             return f"load:{value:#x}->{_slice(name, start, action.width)}"
         case Move(src, dst, bits, src_start, dst_start):

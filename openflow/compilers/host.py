@@ -7,9 +7,8 @@ dropped in CLASSIFY for want of a flow.
 from typing import get_args
 
 from openflow import pipeline as p
-from openflow.compilers.segment import tunnel_end
 from openflow.facts import Self, TunnelKind
-from openflow.flow import Action, Flow, Move, Output
+from openflow.flow import Action, Flow, Move, Output, SetField
 from openflow.relations import Node, Peer, View
 
 
@@ -45,7 +44,8 @@ def _tunnel(kind: str, tunnel: int, peer: Peer) -> list[Flow]:
     cookie = p.cookie(p.Kind.HOST, peer.key)
     source = "tun_ipv6_src" if peer.address.version == 6 else "tun_src"
     came = {"in_port": tunnel, source: peer.address.value}
-    to_peer: list[Action] = [tunnel_end(peer.address)]
+    end = "tun_ipv6_dst" if peer.address.version == 6 else "tun_dst"
+    to_peer: list[Action] = [SetField(end, peer.address.value)]
     if kind == "geneve":
         to_peer += [Move(p.DESTINATION, p.OPTION, 32), Move(p.SOURCE_IDENTITY, p.OPTION, 32, 0, 32)]
     to_peer.append(Output(tunnel))

@@ -4,15 +4,17 @@ An overlay's come by its number (VNI) out of the tunnel port, a provider segment
 patch to its wire. The segment's group copies to each local member, and to each remote host with members or onto the
 wire; no copy leaves by the port that the packet came in by, so what arrives from elsewhere reaches local members only.
 
-Buckets name endpoints, not interfaces: plugging changes no group. A large group has leaves (see `pipeline.ONE_GROUP`),
-which buckets are spread over by their object's key, so that a change rewrites one leaf.
+Buckets name endpoints, hosts and the wire by key or PLACE; their interfaces and tunnel ends are OUTPUT's and DELIVER's
+business, so plugging changes no group. (Geneve's option demands it too: Open vSwitch 3.1 reads a move to tun_metadata0
+back altered from a bucket, though not from a flow, and resync compares bytes.) A large group has leaves (see
+`pipeline.ONE_GROUP`), over which buckets are spread by a hash of their object's key: a change rewrites one leaf.
 """
 
 from functools import lru_cache
 from typing import NamedTuple, cast
 
 from openflow import pipeline as p
-from openflow.addresses import Address
+from openflow.addresses import MULTICAST_BIT
 from openflow.compilers import packets
 from openflow.facts import Self, TunnelKind
 from openflow.flow import Action, Bucket, Flow, GroupEntry, Move, Output, PopVlan, PushVlan, Resubmit, SetField, ToGroup
@@ -46,17 +48,16 @@ def compile_segment(view: View, owner: Node) -> list[Flow | GroupEntry]:
         tunnel = view.tunnel(kind)
         if tunnel is not None:
             entries += _from_tunnels(segment, cookie, tunnel)
-            buckets += _peers(view, me, segment, tunnel)
+            buckets += _peers(view, me, segment)
     else:
         wire = view.patch(segment.physical_network or "")
         if wire is not None:
             entries.append(_from_wire(segment, cookie, wire))
-            onto = _onto_wire(segment, wire)
-            buckets.append(Placed(0, Bucket(onto)))
+            buckets.append(Placed(0, _elsewhere(p.PROVIDER)))
             entries.append(p.STRANGER.flow(cookie, here, (SetField(p.PLACE, p.PROVIDER),), goto=p.DELIVER))
-            entries.append(p.ONTO_WIRE.flow(cookie, {**here, p.PLACE: p.PROVIDER}, onto))
-    group_bit: packets.Terms = {**here, "eth_dst": (1 << 40, 1 << 40)}
-    entries.append(p.MULTICAST.flow(cookie, group_bit, (SetField(p.PLACE, p.FLOOD),), goto=p.DELIVER))
+            entries.append(p.ONTO_WIRE.flow(cookie, {**here, p.PLACE: p.PROVIDER}, _onto_wire(segment, wire)))
+    group_bit: packets.Terms = {**here, "eth_dst": (MULTICAST_BIT, MULTICAST_BIT)}
+    entries.append(p.MULTICAST.flow(cookie, group_bit, _flood(segment), goto=p.DELIVER))
     to_all = {**here, p.PLACE: p.FLOOD}
     entries.append(p.EVERYBODY.flow(cookie, to_all, (ToGroup(p.group_id(segment.key)),)))
     return entries + _groups(segment.key, buckets)
@@ -95,39 +96,43 @@ def _local(endpoint: int) -> Bucket:
     return Bucket((SetField(p.DESTINATION, endpoint), Resubmit(p.OUTPUT.number)))
 
 
-def _peers(view: View, me: Self, segment: Segment, tunnel: int) -> list[Placed]:
-    """A copy for each other host with members that we can reach."""
+@lru_cache(maxsize=1 << 16)
+def _elsewhere(place: int) -> Bucket:
+    return Bucket((SetField(p.PLACE, place), Resubmit(p.DELIVER.number)))
+
+
+def _flood(segment: Segment) -> tuple[Action, ...]:
+    """A tunnelled copy is for all it concerns: its option names no destination."""
+    actions = (SetField(p.DESTINATION, 0), SetField(p.PLACE, p.FLOOD))
+    return (*actions, SetField("tun_id", segment.number)) if segment.kind in OVERLAYS else actions
+
+
+def _peers(view: View, me: Self, segment: Segment) -> list[Placed]:
+    """A copy for each other host with members."""
     placed = []
     for name in view.hosts(segment.id):
-        peer = None if name == me.host else view.peer(me, name)
-        if peer is not None:
-            placed.append(Placed(peer.key, _remote(segment.kind, segment.number, peer.address, tunnel)))
-    return sorted(placed)
+        host = None if name == me.host else view.host(name)
+        if host is not None:
+            placed.append(Placed(host.key, _elsewhere(p.host_place(segment.kind, host.key))))
+    return sorted(placed, key=_number)
 
 
-@lru_cache(maxsize=1 << 16)
-def _remote(kind: str, number: int, end: Address, tunnel: int) -> Bucket:
-    actions: list[Action] = [SetField("tun_id", number), tunnel_end(end)]
-    if kind == "geneve":
-        actions += [SetField(p.OPTION, 0), Move(p.SOURCE_IDENTITY, p.OPTION, 32, 0, 32)]
-    return Bucket((*actions, Output(tunnel)))
-
-
-def tunnel_end(end: Address) -> SetField:
-    """Where a tunnel's packet goes."""
-    return SetField("tun_ipv6_dst" if end.version == 6 else "tun_dst", end.value)
+def _number(placed: Placed) -> int:
+    return placed.number
 
 
 def _groups(segment: int, buckets: list[Placed]) -> list[GroupEntry]:
     root = p.group_id(segment)
     if len(buckets) <= p.ONE_GROUP:
         return [GroupEntry(root, tuple([placed.bucket for placed in buckets]))]
-    count = 1
-    while count < p.LEAVES and count * p.LEAF_SIZE < len(buckets):
-        count *= 2
+    bits = 0
+    while 1 << bits < p.LEAVES and p.LEAF_SIZE << bits < len(buckets):
+        bits += 1
+    count = 1 << bits
     leaves: list[list[Bucket]] = [[] for _ in range(count)]
     for number, bucket in buckets:
-        leaves[number % count].append(bucket)
+        # Multiplicative hashing (Knuth): keys that were given out in turns to several segments have a common step.
+        leaves[(number * 0x9E3779B1 & 0xFFFFFFFF) >> 32 - bits].append(bucket)
     ids = [p.group_id(segment, leaf + 1) for leaf in range(count)]
     entries = [GroupEntry(leaf, tuple(content)) for leaf, content in zip(ids, leaves, strict=True)]
     return [*entries, GroupEntry(root, tuple([Bucket((ToGroup(leaf),)) for leaf in ids]))]

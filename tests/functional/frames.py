@@ -6,6 +6,8 @@ from os_ken.lib.packet import arp as arp_lib
 from os_ken.lib.packet import ethernet, icmpv6, ipv4, ipv6, packet
 from os_ken.lib.packet import udp as udp_lib
 
+LEAST, ARP_LENGTH = 32, 42
+
 NOBODY = "00:00:00:00:00:00"
 """The MAC that a question does not know yet."""
 
@@ -21,20 +23,20 @@ def _frame(*layers: object) -> bytes:
 
 
 def udp(source_mac: str, target_mac: str, source: str, target: str, payload: bytes) -> bytes:
-    """A UDP datagram from port 4000 to 4000, IPv4 or IPv6."""
+    """A UDP datagram from port 4000 to 4000, IPv4 or IPv6; long enough that nobody pads or trims the frame."""
     if ":" in source:
         network = ipv6.ipv6(src=source, dst=target, nxt=socket.IPPROTO_UDP)
         ether = ethernet.ethernet(target_mac, source_mac, 0x86DD)
     else:
         network = ipv4.ipv4(src=source, dst=target, proto=socket.IPPROTO_UDP)
         ether = ethernet.ethernet(target_mac, source_mac, 0x0800)
-    return _frame(ether, network, udp_lib.udp(4000, 4000), payload)
+    return _frame(ether, network, udp_lib.udp(4000, 4000), payload.ljust(LEAST))
 
 
 def arp(source_mac: str, target_mac: str, operation: int, sender: tuple[str, str], asked: tuple[str, str]) -> bytes:
     """An ARP packet (RFC 826): `operation` 1 asks, 2 replies; `sender` and `asked` are (MAC, IPv4)."""
     body = arp_lib.arp(opcode=operation, src_mac=sender[0], src_ip=sender[1], dst_mac=asked[0], dst_ip=asked[1])
-    return _frame(ethernet.ethernet(target_mac, source_mac, 0x0806), body)
+    return _frame(ethernet.ethernet(target_mac, source_mac, 0x0806), body)[:ARP_LENGTH]  # without padding
 
 
 def solicited_node(address: str) -> tuple[str, str]:

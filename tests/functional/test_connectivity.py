@@ -157,4 +157,4 @@ def test_a_plugged_port_is_active_and_an_unplugged_one_down(three: World) -> Non
     assert three.api.show("port", port["id"])["status"] == "ACTIVE"
     three.lab.unplug(port["id"])
     three.lab.wait_status(port["id"], "DOWN")
-    wait_for("the port's flow", lambda: not any("in_port" in flow for flow in three.hypervisor("hv1").flows()), 5)
+    wait_for("the port's flow", lambda: not any("table=0," in flow for flow in three.hypervisor("hv1").flows()), 5)

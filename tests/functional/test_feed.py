@@ -1,9 +1,5 @@
-"""From a transaction to the replicas of the hosts: real broker, database and processes; only the switch is left out.
+"""From a transaction to the replicas of the hosts: real broker, database and processes; only the switch is left out."""
 
-`Controller` is a controller without REST, `Host` an agent without a switch: session, calls and topics; `until` drives.
-"""
-
-import queue
 import subprocess
 import sys
 import threading
@@ -14,235 +10,29 @@ from pathlib import Path
 
 import amqp
 import pytest
-from sqlalchemy import func, insert, select, update
 
-from agents.calls import Answer, Calls
-from agents.session import FeedDown, FeedEvent, FeedMessages, FeedUp, Session
-from agents.topics import Request, Topics
+from agents.session import Session
 from controller.feed.outbox import Row
-from controller.feed.service import Service
-from controller.store import schema
-from controller.store.engine import Store, Transaction
+from controller.store.engine import Store
 from controller.store.migrate import upgrade
-from controller.store.topology import deltas, of_ports, of_segments, placed, select_segments, snapshots
 from devstack.labs.broker import Broker
 from devstack.labs.postgres import Postgres
 from selvedge import broker as names
-from selvedge import options, rpc, wire
+from selvedge import rpc, wire
 from selvedge.messaging import connect
 from selvedge.topics import HOSTS, Update, host_topic, segment_topic
 from selvedge.topology import Binding
+from tests.functional.feed_ends import Controller, Host, files, truth, until
 
 ROOT = Path(__file__).resolve().parents[2]
-NOW = "2026-01-01T00:00:00Z"
+
+both_databases = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
-def files(directory: Path, broker: Broker, **agent: str) -> list[str]:
-    """Arguments that name a configuration file made for this test."""
-    path = directory / "selvedge.conf"
-    lines = [f"[DEFAULT]\ntransport_url = {broker.url}\n", *(f"{name} = {value}\n" for name, value in agent.items())]
-    path.write_text("".join(lines) + f"[agent]\nstate_dir = {directory}\n")
-    return ["--config-file", str(path)]
-
-
-class Controller:
-    """A controller's process without REST: its service, and the transactions of a tenant."""
-
-    def __init__(self, url: str, arguments: list[str]) -> None:
-        self.store = Store(url)
-        self.service = Service(options.load_controller(arguments), self.store)
-        self.service.start()
-
-    def stop(self) -> None:
-        self.service.stop()
-        self.store.dispose()
-
-    def network(self) -> str:
-        """A Geneve network; returns its segment's id."""
-        network, segment = str(uuid.uuid4()), str(uuid.uuid4())
-        standard = dict.fromkeys(("project_id", "name", "description"), "") | {"created_at": NOW, "updated_at": NOW}
-
-        def work(transaction: Transaction) -> None:
-            transaction.execute(
-                insert(schema.networks).values(
-                    id=network,
-                    **standard,
-                    revision_number=1,
-                    admin_state_up=True,
-                    status="ACTIVE",
-                    shared=False,
-                    mtu=1442,
-                    port_security_enabled=True,
-                )
-            )
-            number = uuid.UUID(network).int % 0xFFFFFF
-            transaction.execute(
-                insert(schema.segments).values(
-                    id=segment, network_id=network, kind="geneve", physical_network="", number=number
-                )
-            )
-            rows = transaction.execute(select_segments().where(schema.segments.c.id == segment)).all()
-            self.service.outbox.record(transaction, deltas({}, of_segments(rows)))
-
-        self.store.transaction(work)
-        return segment
-
-    def ports(self, segment: str, host: str, count: int = 1) -> list[str]:
-        """Ports of a segment, bound to `host` (empty: to none); one transaction."""
-        identities = [str(uuid.uuid4()) for _ in range(count)]
-
-        def work(transaction: Transaction) -> None:
-            network = transaction.execute(
-                select(schema.segments.c.network_id).where(schema.segments.c.id == segment)
-            ).scalar_one()
-            transaction.execute(
-                insert(schema.ports),
-                [
-                    {
-                        **dict.fromkeys(("project_id", "name", "description", "device_id", "device_owner"), ""),
-                        **dict.fromkeys(("created_at", "updated_at"), NOW),
-                        **dict.fromkeys(("vnic_type", "vif_type"), "ovs"),
-                        "vif_details": {},
-                        "profile": {},
-                        **dict.fromkeys(("admin_state_up", "port_security_enabled"), True),
-                        "id": identity,
-                        "network_id": network,
-                        "mac_address": ":".join(identity[n : n + 2] for n in (0, 2, 4, 6, 9, 11)),
-                        "status": "DOWN",
-                        "revision_number": 1,
-                        "allowed_address_pairs": [],
-                        "host": host,
-                        "binding_claimed": False,
-                    }
-                    for identity in identities
-                ],
-            )
-            rows = transaction.execute(select(schema.ports).where(schema.ports.c.id.in_(identities))).all()
-            changes = deltas({}, of_ports(placed(transaction.conn, rows)))
-            if changes:
-                self.service.outbox.record(transaction, changes)
-
-        self.store.transaction(work)
-        return identities
-
-    def toggle(self, port: str, up: bool) -> None:
-        """admin_state_up of a port."""
-
-        def work(transaction: Transaction) -> None:
-            mine = schema.ports.c.id == port
-            before = transaction.execute(select(schema.ports).where(mine).with_for_update()).all()
-            transaction.execute(update(schema.ports).where(mine).values(admin_state_up=up))
-            after = transaction.execute(select(schema.ports).where(mine)).all()
-            old, new = (of_ports(placed(transaction.conn, rows)) for rows in (before, after))
-            self.service.outbox.record(transaction, deltas(old, new))
-
-        self.store.transaction(work)
-
-    def toggle_often(self, port: str, count: int) -> None:
-        for n in range(count):
-            self.toggle(port, bool(n % 2))
-
-    def left_in_outbox(self) -> int:
-        return self.store.read(lambda conn: conn.execute(select(func.count()).select_from(schema.outbox)).scalar_one())
-
-
-class Host:
-    """An agent without a switch, whose reactor is the test itself."""
-
-    def __init__(self, directory: Path, broker: Broker, name: str, *interest: str) -> None:
-        directory.mkdir()
-        self.name = name
-        self.interest = set(interest)
-        self.topics = Topics()
-        self.topics.set_interest(interest)
-        self.answers: list[Answer] = []
-        self.up: list[bool] = []
-        self.downs = 0
-        self.outstanding: Request | None = None
-        self.connected = False
-        self.events: queue.SimpleQueue[FeedEvent | Answer] = queue.SimpleQueue()
-        conf = options.load_agent(files(directory, broker, host=name))
-        self.session = Session(conf.transport_url, name, self.events.put)
-        self.calls = Calls(conf, self.events.put)
-        self.calls.start()
-        self.session.start()
-
-    def stop(self) -> None:
-        self.session.stop()
-        self.calls.stop()
-
-    @property
-    def queue(self) -> str:
-        return names.agent_queue(self.name)
-
-    def step(self, timeout: float) -> None:
-        """What a reactor does between two events."""
-        self.topics.set_interest(self.interest)
-        now = time.monotonic()
-        if self.connected and (request := self.topics.request(now)):
-            self.calls.submit("subscribe", rpc.Subscribe(self.name, request.topics, request.drop))
-            self.outstanding = request
-        try:
-            event = self.events.get(timeout=timeout)
-        except queue.Empty:
-            return
-        now = time.monotonic()
-        if isinstance(event, FeedUp):
-            self.connected = True
-            self.up.append(event.fresh)
-            if event.fresh:
-                self.topics.lost()
-        elif isinstance(event, FeedDown):
-            self.connected = False
-            self.downs += 1
-        elif isinstance(event, FeedMessages):
-            for message in event.updates:
-                self.topics.update(message, now)
-        elif isinstance(event.reply, rpc.SubscribeReply):
-            self.topics.answer(event.reply, now)
-        elif isinstance(event.reply, rpc.ReportReply) and isinstance(event.request, rpc.Report):
-            self.topics.suspect(event.request.topics, event.reply.stale, now)
-            self.answers.append(event)
-        else:
-            self.answers.append(event)
-
-    def objects(self, topic: str) -> set[object]:
-        return set(self.topics[topic].objects.values()) if topic in self.topics else set()
-
-    def call(self, kind: str, request: object, timeout: float = 15.0) -> Answer:
-        seen = len(self.answers)
-        self.calls.submit(kind, request)  # type: ignore[arg-type]
-        until([self], lambda: len(self.answers) > seen, timeout)
-        return self.answers[-1]
-
-    def report(self) -> rpc.ReportReply:
-        number = sum(self.name.encode()) % 250
-        answer = self.call(
-            "report", rpc.Report(self.name, f"192.0.2.{number}", {}, NOW, self.topics.versions()), timeout=30.0
-        )
-        assert isinstance(answer.reply, rpc.ReportReply), answer.error
-        return answer.reply
-
-
-def until(hosts: list[Host], done: Callable[[], bool], timeout: float = 15.0) -> float:
-    """Drive the hosts until it is done; returns the seconds it took."""
-    began = time.monotonic()
-    while not done():
-        assert time.monotonic() - began < timeout, "not done in time"
-        for host in hosts:
-            host.step(0.002)
-        if not hosts:
-            time.sleep(0.005)
-    return time.monotonic() - began
-
-
-def truth(controller: Controller, topic: str) -> set[object]:
-    return set(controller.store.read(lambda conn: snapshots(conn, [topic]))[0].objects)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
+    """The URL of an empty database: SQLite, unless a test asks for `both_databases`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
         return f"sqlite:///{tmp_path}/selvedge.db"
     postgres: Postgres = request.getfixturevalue("postgres")
     return postgres.create_database(f"feed_{uuid.uuid4().hex[:12]}")
@@ -287,6 +77,7 @@ Start = Callable[[], Controller]
 Hosts = Callable[..., Host]
 
 
+@both_databases
 def test_a_commit_reaches_interested_hosts_only_and_leaves_the_outbox_empty(start: Start, host: Hosts) -> None:
     controller = start()
     segment, other = controller.network(), controller.network()
@@ -297,7 +88,7 @@ def test_a_commit_reaches_interested_hosts_only_and_leaves_the_outbox_empty(star
     (port,) = controller.ports(segment, "hv1")
     took = until([first, second], lambda: Binding(port, segment) in first.objects(host_topic("hv1")))
     until([first, second], lambda: len(first.objects(segment_topic(segment))) == 2)
-    assert took < 0.5
+    assert took < 2.0
     until([], lambda: controller.left_in_outbox() == 0)
     second.step(0.1)
     assert second.session.counters["received"] == 0
@@ -333,6 +124,7 @@ def test_what_is_committed_while_hosts_subscribe_is_missed_by_none(start: Start,
     assert [one.topics.counters.gaps for one in hosts] == [0] * 5, "one controller keeps the order of its commits"
 
 
+@both_databases
 def test_many_writers_of_one_topic_are_published_in_the_order_of_their_commits(start: Start, host: Hosts) -> None:
     controller = start()
     segment = controller.network()
@@ -347,6 +139,7 @@ def test_many_writers_of_one_topic_are_published_in_the_order_of_their_commits(s
     assert reader.topics.counters.held == reader.topics.counters.gaps == 0
 
 
+@both_databases
 def test_another_controller_publishes_what_a_killed_one_committed(
     start: Start, host: Hosts, database: str, broker: Broker, tmp_path: Path
 ) -> None:
@@ -356,7 +149,7 @@ def test_another_controller_publishes_what_a_killed_one_committed(
     until([reader], lambda: reader.topics.synced)
     program = f"""
 import os, signal
-from tests.functional.test_feed import Controller
+from tests.functional.feed_ends import Controller
 controller = Controller({database!r}, {files(tmp_path, broker)!r})
 controller.service.outbox._hand_over = lambda rows: os.kill(os.getpid(), signal.SIGKILL)
 controller.ports({segment!r}, "hv1", 3)
@@ -364,12 +157,13 @@ controller.ports({segment!r}, "hv1", 3)
     killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()
     took = until([reader], lambda: len(reader.objects(host_topic("hv1"))) == 3)
-    assert took < 3.0
+    assert took < 5.0
     assert controller.service.sweeper.swept == 2
     assert reader.session.counters["received"] == 1, "it was published, not read at a report"
     until([], lambda: controller.left_in_outbox() == 0)
 
 
+@both_databases
 def test_two_controllers_share_writing_publishing_and_calls(start: Start, host: Hosts) -> None:
     controllers = [start(), start()]
     segment = controllers[0].network()
@@ -388,7 +182,7 @@ def test_two_controllers_share_writing_publishing_and_calls(start: Start, host: 
         expected = truth(controllers[0], topic)
         until(hosts, lambda topic=topic, expected=expected: all(one.objects(topic) == expected for one in hosts))  # type: ignore[misc]
     assert all(controller.service.publisher.counters.confirmed > 30 for controller in controllers)
-    assert all(controller.service.server.endpoint.answered for controller in controllers)
+    assert all(controller.service.server.counters.answered for controller in controllers)
     until([], lambda: controllers[0].left_in_outbox() == 0)
     assert sum(controller.service.sweeper.swept for controller in controllers) == 0
 
@@ -490,6 +284,7 @@ def test_the_database_goes_on_while_the_broker_is_away_and_everything_arrives_af
     until([reader], lambda: reader.objects(topic) == truth(controller, topic))
 
 
+@both_databases
 def test_claim_and_wired_change_the_port_and_its_topics(start: Start, host: Hosts) -> None:
     controller = start()
     segment = controller.network()

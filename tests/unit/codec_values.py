@@ -8,8 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from openflow.fields import TABLE, Field
+from openflow.fields import BY_NAME, TABLE, Field
 from openflow.flow import (
+    CONTROLLER,
+    LOCAL,
     Action,
     Bucket,
     Flow,
@@ -51,7 +53,8 @@ CONTEXTS: tuple[dict[str, int], ...] = (
 GROUPS = (1, 2, 3)
 """Groups that a switch must have for `flows`."""
 
-PORTS = st.one_of(st.integers(1, 0xFEFF), st.sampled_from([0xFFFFFFFE, 0xFFFFFFFD]))
+PORTS = st.one_of(st.integers(1, 0xFEFF), st.sampled_from([LOCAL, CONTROLLER]))
+SPECIAL = (InPort(), Output(CONTROLLER, 0xFFFF), Output(CONTROLLER, 128), Output(LOCAL))
 MASK = 0xFFFFFFFFFFFFFFFF
 
 
@@ -77,10 +80,15 @@ def values(draw: st.DrawFn, known: Field) -> Value:
         vlan = draw(st.integers(0, 4095))
         choices: list[Value] = [0, 0x1000 | vlan, (0x1000, 0x1000), (0x1000 | vlan & 0xFF0, 0x1FF0)]
         return draw(st.sampled_from(choices))
+    if known.name == "ip_frag":
+        worded: list[Value] = [0, 1, 3, (1, 1), (0, 2)]  # those that ovs-ofctl has words for
+        return draw(st.sampled_from(worded))
     number = draw(st.one_of(st.integers(0, known.full), st.sampled_from([0, 1, known.full])))
     if known.maskable and draw(st.booleans()):
         length = draw(st.integers(0, known.bits))
-        mask = draw(st.one_of(st.integers(0, known.full), st.just(known.full >> length << length)))
+        mask = known.full >> length << length
+        if known.form != "ipv6":  # of which ovs-ofctl reads many masks as a prefix length
+            mask = draw(st.sampled_from([mask, draw(st.integers(0, known.full))]))
         return number & mask, mask
     return number
 
@@ -99,6 +107,8 @@ def terms(draw: st.DrawFn) -> dict[str, Value]:
         context[known.name] = draw(values(known))
     if "vlan_pcp" in context:
         context["vlan_vid"] = 0x1000 | draw(st.integers(0, 4095))
+    if "ip_frag" in context and any("ip_proto" in dict(BY_NAME[name].requires) for name in context):
+        del context["ip_frag"]
     names = draw(st.permutations(sorted(context)))
     return {name: context[name] for name in names}
 
@@ -112,6 +122,8 @@ def matches() -> st.SearchStrategy[Match]:
 def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = True) -> tuple[Action, ...]:
     """Up to six actions that fit a match (none: a bucket, where there is no match)."""
     known_terms = {known.name: value for known, value, mask in context.terms if mask is None} if context else {}
+    if "ip_frag" in known_terms:
+        known_terms.pop("ip_proto", None)  # a later fragment has no ports to write
     usable = [known for known in TABLE if allowed(known, known_terms) and known.name not in ("vlan_vid", "vlan_pcp")]
     settable = [known for known in usable if known.settable and not known.name.startswith(("icmpv6", "nd_"))]
     settable = [known for known in settable if not known.name.startswith("mpls")]
@@ -122,9 +134,11 @@ def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = Tr
     for _ in range(draw(st.integers(0, 6))):
         kind = draw(st.integers(0, 9))
         if kind == 0:
-            result.append(Output(draw(st.integers(1, 0xFEFF)), draw(st.sampled_from([0, 128, 0xFFFF]))))
+            result.append(Output(draw(st.integers(1, 0xFEFF))))
         elif kind == 1:
-            result.append(draw(st.sampled_from([InPort(), Output(0xFFFFFFFD, 0xFFFF), Output(0xFFFFFFFE)])))
+            result.append(
+                draw(st.sampled_from([InPort(), Output(CONTROLLER, 0xFFFF), Output(CONTROLLER, 128), Output(LOCAL)]))
+            )
         elif kind == 2 and groups:
             result.append(ToGroup(draw(st.sampled_from(GROUPS))))
         elif kind == 3:

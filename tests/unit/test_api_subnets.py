@@ -50,6 +50,11 @@ def test_what_is_asked_for_is_kept_in_canonical_form(api: Api) -> None:
     assert subnet["host_routes"] == [{"destination": "fd01::/32", "nexthop": "fd00::fe"}]
 
 
+def test_host_bits_of_a_cidr_are_cleared(api: Api) -> None:
+    subnet = api.subnet(api.network(), "10.0.0.7/24")
+    assert (subnet["cidr"], subnet["gateway_ip"]) == ("10.0.0.0/24", "10.0.0.1")
+
+
 def test_a_subnet_without_gateway_gives_out_the_first_address_too(api: Api) -> None:
     subnet = api.subnet(api.network(), "10.0.0.0/29", gateway_ip=None)
     assert subnet["gateway_ip"] is None
@@ -59,8 +64,8 @@ def test_a_subnet_without_gateway_gives_out_the_first_address_too(api: Api) -> N
 @pytest.mark.parametrize(
     ("wish", "error"),
     [
-        ({"cidr": "10.0.0.1/24"}, "HTTPBadRequest"),
-        ({"cidr": "10.0.0.0"}, "HTTPBadRequest"),
+        ({"cidr": "10.0.0.0/33"}, "HTTPBadRequest"),
+        ({"cidr": "10.0.0.0"}, "InvalidInput"),
         ({"cidr": "soon"}, "HTTPBadRequest"),
         ({"cidr": None}, "BadRequest"),
         ({"ip_version": 5}, "HTTPBadRequest"),

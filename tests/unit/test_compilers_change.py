@@ -23,16 +23,9 @@ def pair_of_hosts(kind: SegmentKind = "geneve", ends: tuple[str, str] = ("192.0.
     return fabric
 
 
-def endpoint(fabric: Fabric, port: str) -> Endpoint:
-    """The state of a port that all know."""
-    fact = fabric.facts[Ref("endpoint", port)]
-    assert isinstance(fact, Endpoint)
-    return fact
-
-
 def ping(fabric: Fabric, src: str, dst: str) -> list[str]:
     """Whom a packet from one port to another's MAC reaches."""
-    source, target = endpoint(fabric, src), endpoint(fabric, dst)
+    source, target = fabric.endpoint(src), fabric.endpoint(dst)
     return fabric.reached(src, ipv4(source, target, source.addresses[0], target.addresses[0]))
 
 
@@ -43,7 +36,7 @@ def test_ipv6_tunnels(kind: SegmentKind) -> None:
     assert ping(fabric, "a", "c") == ["c"]
     [(_, packet)] = fabric.tunnelled
     assert packet["tun_ipv6_dst"] == ip("2001:db8::2") and "tun_dst" not in packet
-    assert fabric.reached("c", arp(endpoint(fabric, "c"), "10.0.0.3", "10.0.0.9")) == ["a"]
+    assert fabric.reached("c", arp(fabric.endpoint("c"), "10.0.0.3", "10.0.0.9")) == ["a"]
 
 
 @pytest.mark.parametrize("end", ["", "2001:db8::2"])
@@ -72,7 +65,7 @@ def test_a_host_that_is_not_known_yet() -> None:
 def test_a_host_changes_its_tunnel_end() -> None:
     """Packets follow to the new end, and are taken from it and no longer from the old one."""
     fabric = pair_of_hosts()
-    a = endpoint(fabric, "a")
+    a = fabric.endpoint("a")
     fabric.tell(Host(id="hv1", key=1, tunnel_ip="192.0.2.77"))
     came = {**arp(a, "10.0.0.1", "10.0.0.9"), "tun_id": 100, "tun_metadata0": 0}
     assert fabric.send_tunnel("hv2", "geneve", {**came, "tun_src": ip("192.0.2.1")}) == []
@@ -83,7 +76,7 @@ def test_a_host_changes_its_tunnel_end() -> None:
 def test_an_endpoint_moves() -> None:
     """c moves from hv2 to hv1: it is reached there, hv2 has nothing left of it, and hv1 has no tunnel any more."""
     fabric = pair_of_hosts()
-    old = endpoint(fabric, "c")
+    old = fabric.endpoint("c")
     moved = Endpoint(id="c", key=old.key, segment="net", host="hv1", mac=old.mac, addresses=old.addresses)
     fabric.tell(moved)
     assert ping(fabric, "a", "c") == [], "bound here, but not plugged here yet"
@@ -102,7 +95,7 @@ def test_plugged_where_it_is_not_bound() -> None:
     fabric.unplug("c", "hv2")
     fabric.plug("c", "hv1")
     assert ping(fabric, "c", "a") == []
-    assert fabric.reached("a", arp(endpoint(fabric, "a"), "10.0.0.1", "10.0.0.9")) == []
+    assert fabric.reached("a", arp(fabric.endpoint("a"), "10.0.0.1", "10.0.0.9")) == []
 
 
 @pytest.mark.parametrize("kind", ["geneve", "vxlan", "vlan"])
@@ -142,7 +135,7 @@ def test_claimants_of_a_mac_on_the_wire_only(kind: SegmentKind) -> None:
 def test_a_mac_is_taken_over() -> None:
     """The MAC of a, which is gone, is now another port's: frames go to the new one."""
     fabric = pair_of_hosts()
-    a = endpoint(fabric, "a")
+    a = fabric.endpoint("a")
     fabric.port("b", "net", "hv2", "10.0.0.9", mac=a.mac)
     fabric.port("z", "net", "hv1", "10.0.0.8")
     assert ping(fabric, "c", "b") == ["a", "b"]
@@ -225,6 +218,8 @@ def test_two_objects_want_one_flow() -> None:
     "bad",
     [
         {"mac": "nonsense"},
+        {"mac": "ff:ff:ff:ff:ff:ff"},
+        {"pairs": (Pair(mac="ff:ff:ff:ff:ff:ff", cidr="10.0.0.9/32"),)},
         {"addresses": ("10.0.0.300",)},
         {"pairs": (Pair(mac="", cidr="10.0.0.0/40"),)},
         {"key": 1 << 32},
@@ -271,6 +266,6 @@ def test_a_malformed_host_harms_nobody_else(bad: dict[str, object]) -> None:
     fabric.tell(Host(**{"id": "hv2", "key": 2, "tunnel_ip": "192.0.2.2", **bad}))  # type: ignore[arg-type]
     engine = fabric.hypervisors["hv1"].engine
     assert ping(fabric, "a", "d") == ["d"] and ping(fabric, "a", "c") == []
-    a = endpoint(fabric, "a")
+    a = fabric.endpoint("a")
     assert fabric.reached("a", ipv4(a, BROADCAST, "10.0.0.1", "10.0.0.255")) == ["d"]
     assert set(engine.malformed) == {Ref("host", "hv2")} and engine.failed == {}

@@ -119,11 +119,11 @@ def test_any_bytes_are_decoded_or_refused_and_never_anything_else(data: bytes) -
 
 
 @given(st.text(max_size=50))
-def test_any_text_is_base_85_or_refused(text: str) -> None:
+def test_any_text_is_base_64_or_refused(text: str) -> None:
     try:
         assert isinstance(wire.from_text(text), bytes)
     except wire.Unreadable as error:
-        assert "base 85" in str(error)
+        assert "base 64" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""The API's unit tests again, on PostgreSQL: what SQLite forgives (types, NULLs, order, locks) it does not."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from controller.store.engine import Store
+from tests.functional.store.conftest import empty
+from tests.unit.test_api_agents import *  # noqa: F403
+from tests.unit.test_api_lists import *  # noqa: F403
+from tests.unit.test_api_networks import *  # noqa: F403
+from tests.unit.test_api_ports import *  # noqa: F403
+from tests.unit.test_api_subnets import *  # noqa: F403
+from tests.unit.test_api_topology import *  # noqa: F403
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[Store]:
+    """The suite's database, empty."""
+    made = Store(postgres_url)
+    empty(made)
+    yield made
+    made.dispose()

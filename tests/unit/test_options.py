@@ -1,0 +1,84 @@
+"""Options are read at once, arrive parsed, and a wrong one is named in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selvedge import options
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Arguments that name a file of this content."""
+
+    def file(content: str) -> list[str]:
+        path = tmp_path / "test.conf"
+        path.write_text(content)
+        return ["--config-file", str(path)]
+
+    return file
+
+
+Write = Callable[[str], list[str]]
+
+
+def test_defaults_serve_a_machine_of_its_own(write: Write) -> None:
+    conf = options.load_controller(write(""))
+    assert (conf.bind_host, conf.bind_port, conf.workers, conf.auth_strategy) == ("127.0.0.1", 9696, 1, "noauth")
+    assert conf.networks.geneve_vni_ranges == ((1, 16777215),)
+    assert conf.networks.vlan_ranges == {} and conf.networks.flat_networks == ["*"]
+    agent = options.load_agent(write("")).agent
+    assert agent.tunnel_ip is None and agent.tunnel_types == ["geneve", "vxlan"] and agent.bridge_mappings == {}
+
+
+def test_values_arrive_parsed(write: Write) -> None:
+    conf = options.load_controller(
+        write("[networks]\nvlan_ranges = p1:100:199, p2, p1:300\nvxlan_vni_ranges = 1:9,20:29\n")
+    )
+    assert conf.networks.vlan_ranges == {"p1": ((100, 199), (300, 300)), "p2": ()}
+    assert conf.networks.vxlan_vni_ranges == ((1, 9), (20, 29))
+    conf = options.load_agent(write("[DEFAULT]\nhost = hv1\n[agent]\nbridge_mappings = p1:br-ex, p2:br-lan\n"))
+    assert conf.host == "hv1" and conf.agent.bridge_mappings == {"p1": "br-ex", "p2": "br-lan"}
+
+
+@pytest.mark.parametrize(
+    ("load", "content", "named", "reason"),
+    [
+        (options.load_agent, "[agent]\ntunnel_ip = 10.0.0.300\n", "[agent] tunnel_ip", "10.0.0.300"),
+        (options.load_agent, "[agent]\ntunnel_ip = fd00::1\n", "[agent] tunnel_ip", "fd00::1"),
+        (options.load_agent, "[agent]\ntunnel_types = geneve,gre\n", "[agent] tunnel_types", "gre"),
+        (options.load_agent, "[agent]\nbridge_mappings = p1\n", "[agent] bridge_mappings", "PHYSICAL_NETWORK:BRIDGE"),
+        (options.load_agent, "[agent]\nbridge_mappings = p1:a,p2:a\n", "[agent] bridge_mappings", "twice"),
+        (options.load_agent, "[agent]\nreport_interval = 0\n", "[agent] report_interval", "1"),
+        (options.load_agent, "[DEFAULT]\nhost = a b\n", "[DEFAULT] host", "'a b'"),
+        (options.load_agent, "[DEFAULT]\ntransport_url = http://h\n", "[DEFAULT] transport_url", "rabbit://"),
+        (options.load_controller, "[DEFAULT]\nbind_port = 65536\n", "[DEFAULT] bind_port", "65535"),
+        (options.load_controller, "[DEFAULT]\nbase_mac = fa:16\n", "[DEFAULT] base_mac", "fa:16"),
+        (options.load_controller, "[DEFAULT]\nauth_strategy = trust\n", "[DEFAULT] auth_strategy", "noauth"),
+        (options.load_controller, "[networks]\nvlan_ranges = p1:4000:5000\n", "[networks] vlan_ranges", "1:4094"),
+        (options.load_controller, "[networks]\nvlan_ranges = p1:9:1\n", "[networks] vlan_ranges", "9:1"),
+        (options.load_controller, "[networks]\ngeneve_vni_ranges = 0:5\n", "[networks] geneve_vni_ranges", "0:5"),
+        (options.load_controller, "[networks]\nvxlan_vni_ranges = x\n", "[networks] vxlan_vni_ranges", "'x'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_option(
+    write: Write, load: Callable[[list[str]], Any], content: str, named: str, reason: str
+) -> None:
+    with pytest.raises(options.BadOption) as caught:
+        load(write(content))
+    text = str(caught.value)
+    assert named in text and reason in text and "\n" not in text
+
+
+@pytest.mark.parametrize("content", ["[DEFAULT", "no section = 1\n"])
+def test_a_file_that_is_none_names_itself(write: Write, content: str) -> None:
+    arguments = write(content)
+    with pytest.raises(options.BadOption, match=r"test\.conf"):
+        options.load_agent(arguments)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(options.BadOption, match=r"/no/such/file"):
+        options.load_controller(["--config-file", "/no/such/file"])
