@@ -137,7 +137,7 @@ class Database(threading.Thread):
         self._orders: deque[tuple[str, Operations]] = deque()
         self._running: dict[int, tuple[str, int]] = {}
         self._serial = 0
-        self._stopping = False
+        self._stopping = self._loaded = False
         self._wake_here, self._wake_there = socket.socketpair()
         self._wake_here.setblocking(False)
         self._wake_there.setblocking(False)
@@ -160,19 +160,27 @@ class Database(threading.Thread):
     def run(self) -> None:
         delay, told = RETRY_FIRST, ""
         while not self._stopping:
-            try:
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-                    link.connect(self._path)
-                    delay, told = RETRY_FIRST, ""
-                    self._serve(link)
-            except (OSError, BrokenStream, msgspec.DecodeError) as error:
-                reason = _reason(error, self._path)
-                if reason != told:  # once, not with every attempt
-                    LOG.warning("Open vSwitch's database: %s; trying again", reason)
-                    told = reason
-                self._give_up(reason)
+            self._loaded = False
+            reason = self._connection()
+            if self._loaded:
+                delay, told = RETRY_FIRST, ""
+            self._fail_orders(reason)
+            if reason != told:  # once, not with every attempt
+                LOG.warning("Open vSwitch's database: %s; trying again", reason)
+                self._events(DatabaseLost(reason))
+                told = reason
             self._pause(delay)
             delay = min(delay * 2, RETRY_MOST)
+
+    def _connection(self) -> str:
+        """One connection or attempt at one, and why it ended ("": by `stop`)."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+                link.connect(self._path)
+                self._serve(link)
+        except (OSError, BrokenStream, msgspec.DecodeError) as error:
+            return _reason(error, self._path)
+        return ""
 
     def _pause(self, seconds: float) -> None:
         """Wait, but answer orders meanwhile: without a connection they fail at once."""
@@ -184,14 +192,11 @@ class Database(threading.Thread):
                     self._drain_wakes()
                     self._fail_orders("not connected")
 
-    def _give_up(self, reason: str) -> None:
+    def _fail_orders(self, reason: str) -> None:
+        """Those that were sent have an unknown fate, those that were not have none: both are errors."""
         for tag, _ in self._running.values():
             self._events(Transacted(tag, reason))
         self._running.clear()
-        self._fail_orders(reason)
-        self._events(DatabaseLost(reason))
-
-    def _fail_orders(self, reason: str) -> None:
         while self._orders:
             tag, _ = self._orders.popleft()
             self._events(Transacted(tag, reason))
@@ -248,6 +253,7 @@ class Database(threading.Thread):
         elif serial == 0:
             if message.get("error") is not None:
                 raise BrokenStream(f"monitor refused: {message['error']}")
+            self._loaded = True
             self._events(Loaded(message["result"]))
         elif serial in self._running:
             tag, operations = self._running.pop(serial)

@@ -8,6 +8,7 @@ It writes `status.json` too: when something happened, at most once a second, and
 Nothing is decided here; see `agents.core`.
 """
 
+import gc
 import json
 import logging
 import os
@@ -72,6 +73,7 @@ class Reactor:
             if first:
                 self._in_sync_s = now - self._started
                 LOG.info("in sync %.2f s after the start", self._in_sync_s)
+                gc.freeze()  # what is there now stays: no collection need look at it, nor any event wait for that
             if self._status.due(now) or first:
                 self._write_status(now)
             taken, stopping = self._wait(now)

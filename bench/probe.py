@@ -75,11 +75,11 @@ class Probe:
         if line != word:
             raise NoReply(f"the prober of {self._target} said {line!r} instead of {word!r}")
 
-    def first(self, timeout: float = 20.0) -> float:
-        """When the first echo reply came (not counting). Raises NoReply."""
+    def first(self, timeout: float = 20.0) -> tuple[float, float]:
+        """When the first ARP reply and the first echo reply came (not counting). Raises NoReply."""
         answers = Answers(**json.loads(self._line(timeout)))
-        assert answers.reply_at is not None
-        return answers.reply_at
+        assert answers.arp_at is not None and answers.reply_at is not None
+        return answers.arp_at, answers.reply_at
 
     def replying(self, timeout: float = 20.0) -> None:
         """Return once the first echo reply has come (counting): what is sent from then on counts."""

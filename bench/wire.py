@@ -5,28 +5,25 @@ sent. The VM, its cable and its addresses exist before, and its prober asks ever
 ARP for the target, then ICMP echo; the target's kernel answers, and resolves the VM's address by itself, as it does. A
 pre-bound port is known to everybody before the plug; an unbound one is claimed by the agent that sees the plug.
 `active_ms` is the same plug, seen by asking the API for the port every 2 ms on one kept connection.
+
+Where the time goes is told beside: `ofport_ms` to the moment at which Open vSwitch has given the interface its number,
+which is its own work, `flows_ms` to the last change of the host's flows (see `witness`), `arp_ms` to the ARP reply.
 """
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 
 from bench.measures import Result
-from bench.outcome import Outcome, Terms
+from bench.outcome import Outcome, Terms, WrongShape
 from bench.probe import Probe
-from bench.stage import Net, Stage
+from bench.stage import BRIDGE, Net, Stage
+from bench.witness import Witness
 from devstack.labs.ovsdb import plug_operations
 from devstack.labs.process import LabError
 from devstack.labs.vm import Vm
 
 POLL_S = 0.002
 HERE, THERE = "hv1", "hv2"
-
-
-@dataclass(frozen=True)
-class Times:
-    reply_ms: float
-    active_ms: float
 
 
 def wait_active(stage: Stage, port: str, timeout: float = 20.0) -> float:
@@ -42,25 +39,36 @@ def wait_active(stage: Stage, port: str, timeout: float = 20.0) -> float:
     raise LabError(f"port {port} is not ACTIVE {timeout:g} s after its plug")
 
 
-def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) -> Times:
-    """One new VM at address `number`, plugged, measured and removed."""
+def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) -> dict[str, float]:
+    """One new VM at address `number`, plugged, measured and removed: milliseconds from the plug to each event."""
     binding = {"binding:host_id": HERE} if bound else {}
     port = stage.api.create("port", network_id=network.id, fixed_ips=network.fixed(number), **binding)
     vm = stage.lab.prepare_vm(port["id"], HERE)
     operations = plug_operations(vm.want.tap, vm.port, vm.want.mac)
     with (
         stage.hypervisors[HERE].database() as database,
+        Witness(stage.hypervisors[HERE].rundir, BRIDGE, vm.want.tap) as witness,
         Probe(vm.namespace, vm.want.mac, vm.address(), target.address()) as probe,
     ):
         time.sleep(0.05)
         plugged = time.monotonic()
         database.transact(*operations)
         active = wait_active(stage, vm.port)
-        reply = probe.first()
+        arp, reply = probe.first()
+        witness.end()
     stage.lab.unplug(vm.port)
     stage.api.delete("port", vm.port)
     time.sleep(0.1)
-    return Times((reply - plugged) * 1000, (active - plugged) * 1000)
+    if witness.ofport_at is None or witness.flows_at is None:
+        raise WrongShape("the VM has a reply, and its interface no OpenFlow port or no flows")
+    seen = {
+        "first_reply": reply,
+        "active": active,
+        "ofport": witness.ofport_at,
+        "flows": witness.flows_at,
+        "arp": arp,
+    }
+    return {name: (moment - plugged) * 1000 for name, moment in seen.items()}
 
 
 def run(terms: Terms) -> Outcome:
@@ -84,9 +92,8 @@ def run(terms: Terms) -> Outcome:
                 for _ in range(plugs):
                     address += 1
                     times = plug_once(stage, network, address, targets[where], bound)
-                    prefix = "" if bound else "claimed_"
-                    found[f"{prefix}first_reply_ms", where, present].append(times.reply_ms)
-                    found[f"{prefix}active_ms", where, present].append(times.active_ms)
+                    for name, value in times.items():
+                        found[f"{'' if bound else 'claimed_'}{name}_ms", where, present].append(value)
         costs = stage.ledger.costs()
     results = [
         Result(name, "ms", tuple(values), {"where": where, "present": present})

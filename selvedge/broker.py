@@ -3,7 +3,7 @@
 Only durable queues (RabbitMQ 4 refuses the transient non-exclusive ones), each bounded in length and life.
 """
 
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlsplit
 
 FEED_EXCHANGE = "selvedge.feed"
 """Direct, durable; the routing key is the topic."""
@@ -25,14 +25,26 @@ def agent_queue_arguments() -> dict[str, int | str]:
     return {"x-max-length": QUEUE_LENGTH, "x-overflow": "drop-head", "x-expires": QUEUE_EXPIRES_MS}
 
 
-def amqp_url(transport_url: str) -> str:
-    """oslo.messaging's `rabbit://user:password@host:port/vhost` as kombu and py-amqp want it.
+def amqp_urls(transport_url: str) -> tuple[str, ...]:
+    """oslo.messaging's `rabbit://user:password@host:port,user:…/vhost` as kombu wants it: one URL a host.
 
-    The form's last part is the virtual host: `/` or nothing is the broker's default one. Raises ValueError.
+    The last part is the virtual host: `/` or nothing is the broker's default one. A host without user and password has
+    those of the one before it. Raises ValueError.
     """
-    parts = urlparse(transport_url)
-    if parts.scheme not in ("rabbit", "amqp") or not parts.hostname:
-        raise ValueError(f"transport_url: expected rabbit://user:password@host:port/vhost, not {parts.scheme}://…")
-    vhost = unquote(parts.path[1:]) or "/"
-    user, password = parts.username or "guest", parts.password or "guest"
-    return f"amqp://{user}:{password}@{parts.hostname}:{parts.port or 5672}/{'%2F' if vhost == '/' else vhost}"
+    scheme, found, rest = transport_url.partition("://")
+    hosts, _, vhost = rest.partition("/")
+    if not found or scheme not in ("rabbit", "amqp") or not hosts:
+        raise ValueError("expected rabbit://user:password@host:port/vhost")
+    vhost = vhost.partition("?")[0]
+    vhost = "%2F" if vhost in ("", "/") else vhost
+    urls: list[str] = []
+    login = "guest:guest"
+    for host in hosts.split(","):
+        own, at, place = host.rpartition("@")
+        login = (own if ":" in own else f"{own}:") if at else login
+        parts = urlsplit(f"amqp://{place}")
+        if not parts.hostname:
+            raise ValueError(f"'{place}' names no host")
+        name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        urls.append(f"amqp://{login}@{name}:{parts.port or 5672}/{vhost}")
+    return tuple(urls)

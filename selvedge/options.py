@@ -15,7 +15,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from selvedge import __version__
-from selvedge.broker import amqp_url
+from selvedge.broker import amqp_urls
 
 
 class BadOption(Exception):
@@ -111,7 +111,7 @@ def ipv4(value: object) -> str:
 
 
 def transport(value: object) -> str:
-    amqp_url(str(value))
+    amqp_urls(str(value))
     return str(value)
 
 

@@ -7,6 +7,7 @@ that is away is a 503; what is left is a defect of ours, a 500 with a line in th
 
 import logging
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -55,7 +56,7 @@ def make_app(store: Store, settings: Settings, record: Record) -> Application:
     """The application. `record` is `controller.feed.outbox.record`. Raises KeyError for an unknown auth_strategy."""
     authenticate = STRATEGIES[settings.auth_strategy]
     # Errors are ours from the first byte; Falcon's own are rewritten into the same form.
-    app = falcon.App(cors_enable=False)
+    app = falcon.App(middleware=[RequestId()])
     app.req_options.strip_url_path_trailing_slash = True
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
@@ -72,6 +73,14 @@ def make_app(store: Store, settings: Settings, record: Record) -> Application:
         app.add_route(f"/v2.0/{resource.plural}/{{id}}", Member(machine, authenticate))
     application: Application = app
     return application
+
+
+class RequestId:
+    """Names every request, in the answer and in the log, so that a user's complaint finds its line."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        req.context.id = f"req-{uuid.uuid4()}"
+        resp.set_header("X-Openstack-Request-Id", req.context.id)
 
 
 class Versions:
@@ -309,7 +318,7 @@ def _on_api_error(req: falcon.Request, resp: falcon.Response, error: ApiError, p
 
 
 def _on_away(req: falcon.Request, resp: falcon.Response, error: Exception, params: Any) -> None:
-    LOG.error("%s %s: %s", req.method, req.path, error)
+    LOG.error("%s: %s %s: %s", req.context.id, req.method, req.path, error)
     resp.set_header("Retry-After", "1")
     reason = "the database is busy" if isinstance(error, Contention) else "the database cannot be reached"
     _refuse(resp, HTTPServiceUnavailable(reason=reason))
@@ -329,5 +338,5 @@ def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTT
 
 
 def _on_defect(req: falcon.Request, resp: falcon.Response, error: Exception, params: Any) -> None:
-    LOG.error("%s %s failed", req.method, req.path, exc_info=error)
+    LOG.error("%s: %s %s failed", req.context.id, req.method, req.path, exc_info=error)
     _refuse(resp, HTTPInternalServerError())

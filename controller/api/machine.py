@@ -22,7 +22,7 @@ from controller.api.resource import Resource, Row, Work
 from controller.settings import Settings
 from controller.store.clock import timestamp
 from controller.store.engine import Store, Transaction
-from controller.store.topology import Changes, deltas
+from controller.store.topology import Changes, chunks, deltas
 
 T = TypeVar("T")
 
@@ -236,14 +236,18 @@ class Machine:
         keyed = "key" in table.c
         columns = [column.key for column in table.c if column.key != "key"]
         values = [{key: row[key] for key in columns} for row in rows]
-        if not keyed:
-            work.transaction.execute(table.insert(), values)
+        if keyed and len(rows) == 1:
+            rows[0]["key"] = work.transaction.execute(table.insert().returning(table.c.key), values[0]).scalar_one()
             return
-        # Returned rows come in any order; their identifiers say whose keys they are.
-        found = work.transaction.execute(table.insert().returning(table.c.id, table.c.key), values)
-        keys = {row[0]: row[1] for row in found}
-        for row in rows:
-            row["key"] = keys[row["id"]]
+        work.transaction.execute(table.insert(), values)
+        if keyed:
+            # Asked for afterwards: RETURNING for many rows is one statement of a megabyte, and three times slower.
+            keys: dict[str, int] = {}
+            for chunk in chunks(row["id"] for row in rows):
+                found = work.transaction.execute(select(self._id, table.c.key).where(self._id.in_(chunk)))
+                keys.update((id, key) for id, key in found)
+            for row in rows:
+                row["key"] = keys[row["id"]]
 
     def _locked(self, work: Work, identity: Identity, id: str, action: str, revision: int | None) -> Row:
         """The row, locked until the end. Raises NotFound for what `identity` does not see, else PolicyNotAuthorized."""

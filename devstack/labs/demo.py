@@ -72,6 +72,7 @@ class Demo:
 
     def run(self) -> None:
         self.say("bringing up RabbitMQ, a controller, three hypervisors …")
+        self.lab.progress = self.say
         self.lab.up(hypervisors=3)
         self.say(f"the API is at [bold]{self.lab.api.url}[/bold]")
         for plan in PLANS:

@@ -15,6 +15,7 @@ import contextlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,8 @@ class Lab:
         self.broker = Broker(self.state / "broker", (self.ground.management,))
         self.postgres = Postgres(self.state / "postgres")
         self.timings: dict[str, float] = {}
+        self.progress: Callable[[str], None] = lambda _: None
+        """Told what `up` has reached."""
 
     # What it consists of
 
@@ -130,7 +133,7 @@ class Lab:
         controllers: int = 1,
         options: dict[str, dict[str, str]] | None = None,
     ) -> None:
-        """Start everything; returns when the API answers and every agent is in sync.
+        """Start everything, at once as far as it can be; returns when the API answers and every agent is in sync.
 
         `database`: SQLAlchemy's URL, or `postgresql` for a server of the lab's own; default SQLite under `state`.
         `options`: more of the controllers' configuration, by section. What was started is left for `down` on failure.
@@ -167,17 +170,17 @@ class Lab:
                 controller.launch()  # they wait for the broker by themselves
             for switch in switches:
                 switch.result()
-            self._lap("switches", began)
+            self._lap(f"Open vSwitch runs on {hypervisors} hypervisors", began)
             broker.result()
-            self._lap("broker", began)
+            self._lap("RabbitMQ answers", began)
             for hypervisor in self.hypervisors.values():
                 hypervisor.start("agent")
             for controller in self.controllers.values():
                 controller.wait_ready()
-            self._lap("controllers", began)
+            self._lap("the API answers", began)
             for waiting in [pool.submit(hypervisor.wait_in_sync) for hypervisor in self.hypervisors.values()]:
                 waiting.result()
-            self._lap("agents", began)
+            self._lap("all agents are in sync", began)
 
     def _start_postgres(self) -> None:
         self.postgres.start()
@@ -185,6 +188,7 @@ class Lab:
 
     def _lap(self, what: str, began: float) -> None:
         self.timings[what] = round(time.monotonic() - began, 2)
+        self.progress(what)
 
     def down(self) -> None:
         """Remove everything, whatever state it is in. The state directory goes too."""

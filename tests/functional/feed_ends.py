@@ -159,6 +159,7 @@ class Host:
     def stop(self) -> None:
         self.session.stop()
         self.calls.stop()
+        Path(f"/dev/shm/{self.name}_selvedge-agent_qmanager").unlink(missing_ok=True)  # oslo.messaging's counter
 
     @property
     def queue(self) -> str:

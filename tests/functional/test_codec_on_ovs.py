@@ -6,18 +6,14 @@ namespace of its own, and speaks to the bridge through its `.mgmt` socket with n
 
 import ipaddress
 import os
-import socket
 import struct
-import subprocess
-import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from openflow.codec import bundles, errors, flows, frames, groups, packets, session
+from openflow.codec import bundles, errors, flows, frames, groups, session
 from openflow.codec.decode import read_flow, read_group
 from openflow.codec.text import flow_text, group_text
 from openflow.fields import TABLE, Field
@@ -42,155 +38,19 @@ from openflow.flow import (
     match,
 )
 from openflow.match import Value
+from tests.functional.bridge import Bridge, Servers
 from tests.unit import codec_values
 from tests.unit.codec_values import context_of
+from tests.unit.test_codec_golden import FLOWS, blocks
 
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 OPTION = session.Option(0xFF5E, 1, 8, 0)
 MARKER, MARKER_MASK = 0x5E << 56, 0xFF << 56
-OUTPUT_TO_TABLE = Output(0xFFFFFFF9)
 
 QUICK = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # the bridge is cleared in the test
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes; the message names the flows
 )
-
-
-class Servers:
-    """ovsdb-server and ovs-vswitchd in `directory`, with one bridge."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.environment = {
-            "OVS_RUNDIR": str(directory),
-            "OVS_LOGDIR": str(directory),
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        }
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        door = self.directory / "db.sock"
-        self.run("ovsdb-tool", "create", str(self.directory / "conf.db"), SCHEMA)
-        self._daemon("ovsdb-server", str(self.directory / "conf.db"), f"--remote=punix:{door}")
-        self._wait(door)
-        self.vsctl("--no-wait", "init")
-        self._daemon("ovs-vswitchd", f"unix:{door}", "--disable-system")
-        self.vsctl(
-            *(["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure"]),
-            "protocols=OpenFlow10,OpenFlow13,OpenFlow14",
-        )
-        self._wait(self.mgmt)
-
-    @property
-    def mgmt(self) -> Path:
-        return self.directory / "br0.mgmt"
-
-    def _daemon(self, name: str, *arguments: str) -> None:
-        files = f"--unixctl={self.directory / name}.ctl", f"--pidfile={self.directory / name}.pid"
-        log = (self.directory / f"{name}.out").open("ab")
-        command = ["unshare", "--net", name, *arguments, *files]
-        self.processes.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
-
-    def _wait(self, path: Path) -> None:
-        deadline = time.monotonic() + 20
-        while not path.exists():
-            assert time.monotonic() < deadline, f"{path} is not there after 20 s"
-            time.sleep(0.02)
-
-    def run(self, *command: str, text: str | None = None) -> str:
-        done = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
-
-    def vsctl(self, *arguments: str) -> str:
-        return self.run("ovs-vsctl", f"--db=unix:{self.directory / 'db.sock'}", *arguments)
-
-    def ofctl(self, verb: str, *arguments: str, text: str | None = None) -> str:
-        return self.run("ovs-ofctl", "-O", "OpenFlow14", verb, f"unix:{self.mgmt}", *arguments, text=text)
-
-    def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in self.processes:
-            process.wait(10)
-
-
-class Bridge:
-    """A connection to the bridge; every verb waits for the switch's barrier."""
-
-    def __init__(self, servers: Servers) -> None:
-        self.servers = servers
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
-        self.socket.connect(str(servers.mgmt))
-        self.framer = frames.Framer()
-        self.waiting: list[bytes] = []
-        self.xid = 0
-        self.send(session.hello(self.next()))
-        assert 5 in session.hello_versions(self.receive(frames.HELLO))
-
-    def next(self) -> int:
-        self.xid += 1
-        return self.xid
-
-    def send(self, *messages: bytes) -> None:
-        self.socket.sendall(b"".join(messages))
-
-    def receive(self, *kinds: int) -> bytes:
-        """The next message of one of these types; others are dropped, echo requests answered."""
-        while True:
-            while self.waiting:
-                message = self.waiting.pop(0)
-                if frames.kind_of(message) in kinds:
-                    return message
-                if frames.kind_of(message) == frames.ECHO_REQUEST:
-                    self.send(session.echo_reply(message))
-            data = self.socket.recv(1 << 17)
-            assert data, "the switch hung up"
-            self.waiting = self.framer.feed(data)
-
-    def do(self, *messages: bytes) -> list[errors.SwitchError]:
-        """Sends messages, returns what the switch refused of them."""
-        barrier = self.next()
-        self.send(*messages, session.barrier_request(barrier))
-        refused: list[errors.SwitchError] = []
-        while True:
-            answer = self.receive(frames.ERROR, frames.BARRIER_REPLY)
-            if frames.kind_of(answer) == frames.BARRIER_REPLY:
-                assert frames.xid_of(answer) == barrier
-                return refused
-            refused.append(errors.error(answer))
-
-    def add(self, wanted: Iterable[Flow]) -> list[errors.SwitchError]:
-        return self.do(*(flows.add(flow.key, flow.body, self.next()) for flow in wanted))
-
-    def clear(self) -> None:
-        everything = b"\xff\0\0" + match().wire
-        assert self.do(flows.delete(everything, self.next()), groups.delete(groups.ALL_GROUPS, self.next())) == []
-
-    def flows(self, cookie: int = 0, mask: int = 0) -> dict[bytes, bytes]:
-        self.send(flows.dump_request(self.next(), cookie, mask))
-        found: dict[bytes, bytes] = {}
-        while flows.read_flows(self.receive(frames.MULTIPART_REPLY), found):
-            pass
-        return found
-
-    def groups(self) -> dict[int, bytes]:
-        self.send(groups.dump_request(self.next()))
-        found: dict[int, bytes] = {}
-        while groups.read_groups(self.receive(frames.MULTIPART_REPLY), found):
-            pass
-        return found
-
-    def options(self) -> tuple[session.Option, ...]:
-        self.send(session.options_request(self.next()))
-        return session.options(self.receive(frames.EXPERIMENTER))
-
-    def through(self, packet: bytes, in_port: int = CONTROLLER) -> packets.PacketIn:
-        """Sends a packet through the tables; what comes back to the controller."""
-        self.send(packets.packet_out(packet, (OUTPUT_TO_TABLE,), self.next(), in_port))
-        return packets.packet_in(self.receive(frames.PACKET_IN))
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +164,21 @@ def test_instructions_come_back_as_they_were_sent(bridge: Bridge) -> None:
     combinations: list[tuple[tuple[Action, ...], int | None]] = [((), None), ((), 10), (some, None), (some, 254)]
     combinations.append((many, 9))
     same(bridge, [Flow(5, number, MARKER | number, match(), *each) for number, each in enumerate(combinations)])
+
+
+def test_the_golden_flows_are_what_the_switch_makes_of_them(bridge: Bridge) -> None:
+    """ovs-ofctl reads each text, and the switch says these bytes. UPDATE_GOLDEN=1 writes what it says."""
+    wanted = blocks(FLOWS)
+    assert _three_groups(bridge) == []
+    made = []
+    for text, *_ in wanted:
+        bridge.servers.ofctl("add-flow", text)
+        ((key, body),) = bridge.flows().items()
+        made.append(f"{text}\nkey  {key.hex()}\nbody {body.hex()}\n")
+        assert bridge.do(flows.delete_strict(key, bridge.next())) == []
+    if os.environ.get("UPDATE_GOLDEN"):
+        FLOWS.write_text("\n".join(made))
+    assert "\n".join(made) == FLOWS.read_text()
 
 
 def _three_groups(bridge: Bridge) -> list[errors.SwitchError]:

@@ -16,7 +16,7 @@ import pytest
 from agents.bridge import Wanted, plan
 from agents.inventory import Inventory, Plugged, Role
 from agents.mirror import COLUMNS
-from agents.ovsdb import Database, DatabaseEvent, DatabaseLost, Framer, Loaded, Transacted, Updated
+from agents.ovsdb import Database, DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 MONITORED = {table: tuple(columns) for table, columns in COLUMNS.items()}
@@ -272,17 +272,3 @@ def test_a_thousand_interfaces_load_at_once(servers: Servers, client: Client) ->
     assert sum(role.kind == "port" for role in other.inventory.roles) == 1000
     assert took < 0.2, f"{took * 1000:.0f} ms"
     print(f"1,000 interfaces in {took * 1000:.1f} ms")
-
-
-def test_documents_are_found_in_any_chunks() -> None:
-    """Documents with brackets and quotes inside strings, cut at every place, come out whole."""
-    documents = [{"a": 'x"}{][\\'}, {"id": None, "result": [[], {"b": "é{"}]}, [], {"": {}}]
-    stream = b"".join(json.dumps(document, ensure_ascii=False).encode() for document in documents)
-    for size in (1, 2, 3, 7, len(stream)):
-        framer = Framer()
-        found = [
-            json.loads(each)
-            for start in range(0, len(stream), size)
-            for each in framer.feed(stream[start : start + size])
-        ]
-        assert found == documents

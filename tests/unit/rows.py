@@ -64,7 +64,8 @@ class Rows:
         """What a monitor tells: inserts, deletes, and changed columns as differences."""
         updates: Updates = {}
         for table, shapes in COLUMNS.items():
-            old, new, told = before[table], self.tables[table], {}
+            old, new = before[table], self.tables[table]
+            told: dict[str, dict[str, Any]] = {}
             for key in old.keys() - new.keys():
                 told[key] = {"delete": None}
             for key, row in new.items():

@@ -7,7 +7,7 @@ Nothing here knows how the core works: the oracle is what the switch and the con
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -58,10 +58,16 @@ class Port:
     status: str = "DOWN"
 
 
+class Listener(Protocol):
+    """Who hears what a simulated source says."""
+
+    def say(self, source: str, event: Any) -> None: ...
+
+
 class Controller:
     """Topics with versions, the four calls, and what the API says of ports."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "Listener") -> None:
         self._world = world
         self.ports: dict[str, Port] = {}
         self.topics: dict[str, dict[Ref, Object]] = {}
@@ -332,7 +338,7 @@ class World:
             if ofport is None or ofport < 1:
                 continue
             if kind == "tunnel":
-                facts.append(TunnelPort(name, ofport))  # type: ignore[arg-type]
+                facts.append(TunnelPort(name, ofport))
             elif kind == "patch":
                 facts.append(Patch(name, ofport))
             elif "iface-id" in ids:

@@ -1,6 +1,7 @@
 """Whatever is sent, the answer is a clear 4xx in Neutron's form, never a 500."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.api.app import RESOURCES
+from controller.store import engine
 from controller.store.engine import Contention, DatabaseAway, Store
-from controller.store.schema import metadata
+from controller.store.schema import metadata, topics
 from tests.rest import Api
 
 
@@ -69,15 +71,31 @@ def test_a_defect_shows_no_insides(api: Api, store: Store) -> None:
     assert "SELECT" not in json.dumps(answer.body)
 
 
-@pytest.mark.parametrize("error", [DatabaseAway("gone"), Contention("busy")])
-def test_a_database_that_does_not_answer_is_a_503(api: Api, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(work: object) -> None:
-        raise error
+def test_a_database_that_cannot_be_opened_is_a_503(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/no/such/directory.db")
+    api = Api(store)
+    for method, body in (("GET", None), ("POST", {"network": {}})):
+        answer = api.call(method, "/v2.0/networks", body)
+        assert (answer.status, answer.error) == (503, "HTTPServiceUnavailable")
+        assert answer.headers["retry-after"] == "1"
+    with pytest.raises(DatabaseAway):
+        store.read(lambda conn: None)
 
-    monkeypatch.setattr(api.store, "read", fail)
-    answer = api.call("GET", "/v2.0/networks")
-    assert (answer.status, answer.error) == (503, "HTTPServiceUnavailable")
-    assert answer.headers["retry-after"] == "1"
+
+def test_a_race_that_is_lost_for_ever_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that can never succeed is given up, with its own kind of error, after a while."""
+    monkeypatch.setattr(engine, "PATIENCE", 0.05)
+    row = topics.insert().values(name="twice", version=1)
+    store.transaction(lambda transaction: transaction.execute(row))
+    with pytest.raises(Contention):
+        store.transaction(lambda transaction: transaction.execute(row))
+    assert store.retries > 1
+
+
+def test_every_answer_has_a_name_to_ask_after(api: Api) -> None:
+    first, second = (api.call("GET", "/v2.0/none").headers["x-openstack-request-id"] for _ in range(2))
+    assert first.startswith("req-")
+    assert first != second
 
 
 def test_discovery_leads_to_everything(api: Api) -> None:

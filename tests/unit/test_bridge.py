@@ -25,7 +25,8 @@ def settle(rows: Rows, wanted: Wanted) -> tuple[Inventory, Plan]:
 
 
 def options(rows: Rows, name: str) -> dict[str, str]:
-    return rows.named("Interface", name)["options"]
+    found: dict[str, str] = rows.named("Interface", name)["options"]
+    return found
 
 
 def test_everything_is_made_on_an_empty_database() -> None:

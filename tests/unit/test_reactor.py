@@ -1,5 +1,6 @@
 """The agent's core among simulated surroundings: named scenarios, and any order of events."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -386,7 +387,7 @@ def act(world: World, action: tuple[Any, ...]) -> None:
     """Do one thing, if it makes sense at the moment."""
     verb, *rest = action
     ports, rows = world.controller.ports, world.rows.tables
-    feed = world.queues.get("feed")
+    feed = world.queues.get("feed", deque())
     heard = bool(feed) and isinstance(feed[-1], FeedMessages)
     bridged = any(row["name"] == "br-int" for row in rows["Bridge"].values())
     known = bool(rest) and rest[0] in ports
@@ -401,8 +402,8 @@ def act(world: World, action: tuple[Any, ...]) -> None:
         "address": (known, lambda name, last: world.controller.update(name, addresses=(f"10.0.0.{last}",))),
         "admin": (known, lambda name, up: world.controller.update(name, up=up)),
         "segment": (True, lambda name, up: world.controller.update_segment(name, up=up)),
-        "lose": (heard, lambda: feed and feed.pop()),
-        "repeat": (heard, lambda: feed and feed.append(feed[-1])),
+        "lose": (heard, feed.pop),
+        "repeat": (heard, lambda: feed.append(feed[-1])),
         "broker": (True, world.feed_breaks),
         "vswitchd": (True, world.switch.restart),
         "agent": (True, world.start),

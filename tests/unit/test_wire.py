@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selvedge import rpc, wire
-from selvedge.broker import amqp_url
+from selvedge.broker import amqp_urls
 from selvedge.topics import Snapshot, Update
 from selvedge.topology import Binding, Endpoint, Host, Object, Pair, Ref, Segment, ref
 
@@ -129,16 +129,18 @@ def test_any_text_is_base_64_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("url", "amqp"),
     [
-        ("rabbit://u:p@h:5673/v", "amqp://u:p@h:5673/v"),
-        ("rabbit://h", "amqp://guest:guest@h:5672/%2F"),
-        ("rabbit://u:p%40x@h//", "amqp://u:p%40x@h:5672/%2F"),
+        ("rabbit://u:p@h:5673/v", ["amqp://u:p@h:5673/v"]),
+        ("rabbit://h", ["amqp://guest:guest@h:5672/%2F"]),
+        ("rabbit://u:p%40x@h//", ["amqp://u:p%40x@h:5672/%2F"]),
+        ("rabbit://u:p@[::1]:1/v?ssl=0", ["amqp://u:p@[::1]:1/v"]),
+        ("rabbit://u:p@a,x:y@b:1,c/v", ["amqp://u:p@a:5672/v", "amqp://x:y@b:1/v", "amqp://x:y@c:5672/v"]),
     ],
 )
-def test_transport_urls_in_their_two_dialects(url: str, amqp: str) -> None:
-    assert amqp_url(url) == amqp
+def test_transport_urls_in_their_two_dialects(url: str, amqp: list[str]) -> None:
+    assert list(amqp_urls(url)) == amqp
 
 
 def test_a_transport_url_of_another_kind_is_an_error_that_tells_no_password() -> None:
     with pytest.raises(ValueError, match="rabbit://") as caught:
-        amqp_url("http://user:secret@h/")
+        amqp_urls("http://user:secret@h/")
     assert "secret" not in str(caught.value)
