@@ -205,6 +205,7 @@ class Core:
             case Connected():
                 LOG.info("switch: connected; it has %d flows of ours", len(event.flows))
                 self.programmer.connected(event)
+                self.troubles.pop("switch", None)  # if it stands, it is told again
                 self._recheck_all = self._warm_again = True
             case Disconnected(reason):
                 LOG.warning("switch: %s", reason)
@@ -236,7 +237,7 @@ class Core:
             self._recheck_all = True
         elif isinstance(thing, Binding):
             if thing.id not in self.bindings:
-                self.wiring.bind(thing.id, "down" if self.settled else None)
+                self.wiring.bind(thing.id, "unplugged" if self.settled else None)
                 self.claims.bound(thing.id)
             self.bindings[thing.id] = thing
             self._bindings_changed = True
@@ -348,11 +349,12 @@ class Core:
                 ledger.discard(port)
         before = self.ports.get(port)
         self.ports[port] = status
-        if port in self.claims.claimed and Role("port", port) not in self.inventory.roles:
+        unplugged = Role("port", port) not in self.inventory.roles
+        if unplugged and port in self.claims.claimed:
             self.claims.claimed.discard(port)
-            self.wiring.doubt(port)  # it is bound here on our word only: to say that it is down releases it
+            self.wiring.doubt(port)  # it is bound here on our word only: to say that it is unplugged releases it
         if status.state != "pending":
-            self.wiring.want(port, status.state)
+            self.wiring.want(port, "unplugged" if unplugged else status.state)
         if status != before and status.state == "down" and before is not None and before.state == "up":
             LOG.info("port %s is down: %s", port, status.reason)
 
@@ -374,7 +376,7 @@ class Core:
 
     def _tell(self) -> Iterator[Effect]:
         if self.settled and (states := self.wiring.request()) is not None:
-            yield Call("wired", Wired(self.settings.host, *states))
+            yield Call("wired", Wired(self.settings.host, **states))
 
     def _answer(self, answer: Answer, now: float) -> None:
         if answer.error is not None:

@@ -5,12 +5,12 @@ whatever piled up meanwhile, in one call. `Claims` keeps which plugged interface
 are pure, and owned by `agents.core`.
 
 A port is DOWN from its binding until an agent says otherwise, so that is news only for ports that existed before this
-agent started, and for claimed ones that are unplugged: there, `down` is what releases them.
+agent started, and for claimed ones that are unplugged: there, `unplugged` is what releases them.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
-State = Literal["up", "down"]
+State = Literal["up", "down", "unplugged"]
 
 
 class Wiring:
@@ -36,8 +36,8 @@ class Wiring:
         self._refused.discard(port)
 
     def doubt(self, port: str) -> None:
-        """Say what the port is, even if the controllers hold it for down already."""
-        if self.acknowledged.get(port) == "down":
+        """Say what the port is, even if the controllers hold it for unplugged already."""
+        if self.acknowledged.get(port) == "unplugged":
             del self.acknowledged[port]
             if port in self.desired:
                 self._compare(port)
@@ -46,16 +46,17 @@ class Wiring:
         self.desired[port] = state
         self._compare(port)
 
-    def request(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """(up, down) for the next call; None while one is outstanding or there is nothing to tell."""
+    def request(self) -> dict[str, tuple[str, ...]] | None:
+        """State -> ports for the next call; None while one is outstanding or there is nothing to tell."""
         if self._sent is not None or not self._differing:
             return None
         self._sent = {port: self.desired[port] for port in sorted(self._differing)}
         self._differing.clear()
-        return (
-            tuple(port for port, state in self._sent.items() if state == "up"),
-            tuple(port for port, state in self._sent.items() if state == "down"),
-        )
+        return {
+            state: ports
+            for state in get_args(State)
+            if (ports := tuple(port for port, wanted in self._sent.items() if wanted == state))
+        }
 
     def answered(self, refused: bool) -> None:
         """The call is done. What a refused one carried waits for `retry`: to repeat it at once would change nothing."""

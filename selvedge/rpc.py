@@ -66,14 +66,16 @@ class ClaimReply(msgspec.Struct, frozen=True):
 
 
 class Wired(msgspec.Struct, frozen=True):
-    """Ports whose flows the switch has confirmed (`up`) and ports that are unplugged or failed (`down`).
+    """Ports whose flows the switch has confirmed (`up`), that do not work (`down`), or have no interface (`unplugged`).
 
-    A claimed port that goes down is released: its next plug, anywhere, claims it again.
+    A claimed port that is unplugged is released: its next plug, anywhere, claims it again. One that is merely down
+    stays where it is: its interface is still there.
     """
 
     host: str
     up: tuple[str, ...] = ()
     down: tuple[str, ...] = ()
+    unplugged: tuple[str, ...] = ()
 
 
 class WiredReply(msgspec.Struct, frozen=True):

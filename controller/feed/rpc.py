@@ -73,11 +73,8 @@ class Calls:
         )
 
     def wired(self, request: rpc.Wired) -> rpc.WiredReply:
-        record = self._outbox.record
         return rpc.WiredReply(
-            self._store.transaction(
-                lambda transaction: bindings.wired(transaction, request.host, request.up, request.down, record)
-            )
+            self._store.transaction(lambda transaction: bindings.wired(transaction, request, self._outbox.record))
         )
 
 

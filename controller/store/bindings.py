@@ -1,8 +1,8 @@
 """What an agent says about ports: `claim` and `wired`, each one transaction of a few statements for any number.
 
 A port belongs to one host. A claim takes a port that belongs nowhere; who comes second is told `elsewhere`. A port
-that was claimed is released when it goes down, so that its next plug, anywhere, claims it again; a port that a request
-bound stays bound.
+that was claimed is released when it is unplugged, so that its next plug, anywhere, claims it again; a port that a
+request bound stays bound.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +14,7 @@ from controller.store.clock import timestamp
 from controller.store.engine import Transaction
 from controller.store.schema import agents, ports
 from controller.store.topology import Changes, chunks, deltas, of_ports, placed
+from selvedge.rpc import Wired
 
 Record = Callable[[Transaction, Changes], None]
 """`controller.feed.outbox.record`: the last statements of a transaction that changes the topology."""
@@ -74,15 +75,15 @@ def claim(transaction: Transaction, host: str, port_ids: Iterable[str], record: 
     return results
 
 
-def wired(
-    transaction: Transaction, host: str, up: Iterable[str], down: Iterable[str], record: Record
-) -> tuple[str, ...]:
-    """Sets the status of ports of `host`, and releases claimed ones that are down.
+def wired(transaction: Transaction, request: Wired, record: Record) -> tuple[str, ...]:
+    """Sets the status of ports of a host, and releases claimed ones that are unplugged.
 
-    Returns the ports that are not bound to `host`; nothing is changed for them. A port in both lists is down.
+    Returns the ports that are not bound to the host; nothing is changed for them. A port in several lists is what
+    the last of up, down, unplugged says.
     """
-    falling = set(down)
-    rising = set(up) - falling
+    host, unplugged = request.host, set(request.unplugged)
+    falling = unplugged.union(request.down)
+    rising = set(request.up) - falling
     wanted = rising | falling
     rows = [
         row
@@ -95,7 +96,7 @@ def wired(
             # The host is asked again: the port may have been bound elsewhere since the read.
             mine = (ports.c.id.in_(chunk), ports.c.host == host)
             transaction.execute(update(ports).where(*mine).values(status=status, **_touched()))
-    released = [row for row in rows if row.id in falling and row.binding_claimed]
+    released = [row for row in rows if row.id in unplugged and row.binding_claimed]
     freed: set[str] = set()
     for chunk in chunks(row.id for row in released):
         claimed = (ports.c.id.in_(chunk), ports.c.host == host, ports.c.binding_claimed)

@@ -24,7 +24,7 @@ class Ground(Protocol):
     """What a lab needs of its surroundings. Paths lead to network namespaces."""
 
     management: str
-    """The machine's own IPv4 address on the management wire, once opened."""
+    """The machine's own IPv4 address on the management wire; `open` chooses it, whoever opens nothing is told it."""
 
     def open(self) -> None:
         """Make the wires."""
@@ -57,9 +57,21 @@ DEAF = tuple(
 br-phy; the route back leads there too, so the reverse path filter drops the rest."""
 
 
-def management_address(base: str, number: int) -> str:
-    """Address of hypervisor `number` (from 1) in the management network `base`; the machine itself is .1."""
-    return f"{base}.{number + 1}"
+def free_management(names: netns.Names) -> str:
+    """The machine's address in a /24 that it does not use yet, of the range for benchmarks (RFC 2544)."""
+    lines = netns.run(["ip", "-br", "-4", "addr"]).splitlines()
+    used = [ipaddress.ip_interface(word).network for line in lines for word in line.split()[2:]]
+    first = int(names.digest[:4], 16)
+    for number in range(first, first + 512):
+        network = ipaddress.ip_network(f"198.{18 + (number >> 8) % 2}.{number & 255}.0/24")
+        if not any(network.overlaps(other) for other in used):
+            return str(network[1])
+    raise LabError("this machine uses all of 198.18.0.0/15; there is no room for a lab's management network")
+
+
+def management_address(machine: str, number: int) -> str:
+    """Address of hypervisor `number` (from 1) in the management network in which the machine has `machine`."""
+    return str(ipaddress.ip_address(machine) + number)
 
 
 def hush(path: Path, settings: tuple[str, ...] = QUIET) -> None:
@@ -72,15 +84,10 @@ class Namespaces:
 
     def __init__(self, names: netns.Names) -> None:
         self.names = names
-        self.management = f"{names.management_net}.1"
+        self.management = ""
 
     def open(self) -> None:
-        """Raises LabError when the management network's addresses are in use on this machine."""
-        network = ipaddress.ip_network(f"{self.names.management_net}.0/24")
-        for line in netns.run(["ip", "-br", "-4", "addr"]).splitlines():
-            for word in line.split()[2:]:
-                if ipaddress.ip_interface(word).network.overlaps(network):
-                    raise LabError(f"{line.split()[0]} uses {word}, where this lab's management network would be")
+        self.management = free_management(self.names)
         wires = self.names.wires
         netns.run(["ip", "netns", "add", wires])
         hush(netns.path_of(wires))
@@ -108,7 +115,7 @@ class Namespaces:
             + [f"link set {wire}-{name} up" for wire in WIRES],
             wires,
         )
-        address = management_address(self.names.management_net, number)
+        address = management_address(self.management, number)
         netns.ip(
             ["link set lo up", f"addr add {address}/24 dev mgmt0", *(f"link set {wire}0 up" for wire in WIRES)],
             namespace,

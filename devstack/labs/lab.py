@@ -41,7 +41,8 @@ class Lab:
         self.state = state.resolve()
         self.names = netns.Names(self.state)
         self.ground: Ground = ground or Namespaces(self.names)
-        self.broker = Broker(self.state / "broker", (self.ground.management,))
+        if self.is_up:
+            self.ground.management = self.plan["management"]
         self.postgres = Postgres(self.state / "postgres")
         self.timings: dict[str, float] = {}
         self.progress: Callable[[str], None] = lambda _: None
@@ -61,6 +62,11 @@ class Lab:
     @property
     def is_up(self) -> bool:
         return (self.state / "lab.json").exists()
+
+    @property
+    def broker(self) -> Broker:
+        """The lab's RabbitMQ, which the hypervisors reach by the management wire."""
+        return Broker(self.state / "broker", (self.ground.management,))
 
     @property
     def hypervisors(self) -> dict[str, Hypervisor]:
@@ -145,15 +151,19 @@ class Lab:
         for name in ("selvedge-agent", "selvedge-controller"):
             program(name)
         self.state.mkdir(parents=True, exist_ok=True)
+        if any(self.state.iterdir()):  # `down` removes the directory
+            raise LabError(f"{self.state} is not empty; 'devstack/lab down' removes a lab's rest, or choose another")
         began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             self.ground.open()
-            broker = pool.submit(self.broker.start)
+            service = self.broker
+            broker = pool.submit(service.start)
             own = database == "postgresql"
             postgres = pool.submit(self._start_postgres) if own else None
             names = [f"hv{number}" for number in range(1, hypervisors + 1)]
             places = {name: str(self.ground.hypervisor(name, number)) for number, name in enumerate(names, start=1)}
             plan = {
+                "management": self.ground.management,
                 "hypervisors": places,
                 "controllers": {f"controller{number}": free_port() for number in range(1, controllers + 1)},
                 "database": self.postgres.url_of("selvedge")

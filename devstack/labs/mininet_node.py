@@ -17,7 +17,7 @@ from mininet.net import Mininet
 from mininet.node import Node
 
 from devstack.labs import netns
-from devstack.labs.ground import DEAF, WIRES, hush, management_address
+from devstack.labs.ground import DEAF, WIRES, free_management, hush, management_address
 from devstack.labs.hypervisor import Hypervisor
 
 
@@ -60,11 +60,12 @@ class MininetGround:
 
     def __init__(self, names: netns.Names) -> None:
         self.names = names
-        self.management = f"{names.management_net}.1"
+        self.management = ""
         self.net = Mininet(controller=None)
         self._wires: dict[str, Any] = {}
 
     def open(self) -> None:
+        self.management = free_management(self.names)
         self._wires = {wire: self.net.addHost(wire, cls=WireNode) for wire in WIRES}
         machine = self.net.addHost("machine", cls=Node, inNamespace=False)
         self.net.addLink(
@@ -81,7 +82,7 @@ class MininetGround:
             bridge.attach(f"{wire}-{name}")
             node.cmd(f"ip link set {wire}0 up")
         hush(namespace(node), DEAF)
-        node.cmd(f"ip link set lo up; ip addr add {management_address(self.names.management_net, number)}/24 dev mgmt0")
+        node.cmd(f"ip link set lo up; ip addr add {management_address(self.management, number)}/24 dev mgmt0")
         return namespace(node)
 
     def vm(self, identity: str, hypervisor: str, tap: str, mac: str, mtu: int) -> Path:

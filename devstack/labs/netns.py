@@ -44,12 +44,6 @@ class Names:
         """The machine's interface on the lab's management network."""
         return f"{self.prefix}m"
 
-    @property
-    def management_net(self) -> str:
-        """First three bytes of the management network, of the range for benchmarks (RFC 2544), /24."""
-        number = int(self.digest[:4], 16)
-        return f"198.{18 + (number >> 8) % 2}.{number & 255}"
-
     def ours(self) -> list[str]:
         """Namespaces of this lab that exist now, whoever remembers them."""
         return sorted(path.name for path in RUN.glob(f"{self.prefix}-*")) if RUN.exists() else []

@@ -15,6 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+_CHILDREN: dict[int, "subprocess.Popen[bytes]"] = {}
+"""Daemons that this process started itself: it must take their exit codes, or they stay as zombies."""
+
 
 class LabError(Exception):
     """Something of the lab does not work; the text is one clear line for the user."""
@@ -59,7 +62,6 @@ class Daemon:
         self.name = name
         self.record = directory / f"{name}.daemon"
         self.log = directory / f"{name}.log"
-        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -68,8 +70,8 @@ class Daemon:
             seen = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return None
-        if self._child is not None:
-            self._child.poll()
+        if seen["pid"] in _CHILDREN:
+            _CHILDREN[seen["pid"]].poll()
         return int(seen["pid"]) if start_time(seen["pid"]) == seen["started"] else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
@@ -79,7 +81,7 @@ class Daemon:
         self.record.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             try:
-                self._child = subprocess.Popen(
+                child = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -89,8 +91,9 @@ class Daemon:
                 )
             except OSError as error:
                 raise LabError(f"{self.name}: {error}") from error
-        started = start_time(self._child.pid)
-        self.record.write_text(json.dumps({"pid": self._child.pid, "started": started, "command": list(command)}))
+        _CHILDREN[child.pid] = child
+        started = start_time(child.pid)
+        self.record.write_text(json.dumps({"pid": child.pid, "started": started, "command": list(command)}))
 
     def wait_until(self, ready: Callable[[], bool], timeout: float = 30.0) -> None:
         """Return once `ready()` is true; raises LabError with the log's tail if the process dies or time runs out."""

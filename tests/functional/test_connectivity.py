@@ -9,7 +9,7 @@ import pytest
 from devstack.labs import netns
 from devstack.labs.process import wait_for
 from tests.functional import frames
-from tests.functional.verbs import World, drain
+from tests.functional.verbs import SETTLE, World, drain
 
 KINDS = ("geneve", "vxlan", "vlan", "flat")
 
@@ -102,7 +102,7 @@ def test_networks_of_one_subnet_are_worlds_apart(three: World) -> None:
         assert three.ping(here, there)
         assert there.want.mac in here.run("ip", "neigh", "show", there.address())
         for other, vm in enumerate(apart):
-            assert three.ping(here, vm) == (other == number)
+            assert three.ping(here, vm, patience=1.0 if other == number else SETTLE) == (other == number)
 
 
 def test_the_same_number_in_two_kinds_of_tunnel_is_two_segments(three: World) -> None:

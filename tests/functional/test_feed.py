@@ -297,7 +297,7 @@ def test_claim_and_wired_change_the_port_and_its_topics(start: Start, host: Host
     assert two.call("claim", rpc.Claim("hv-b", (port,))).reply == rpc.ClaimReply({port: "elsewhere"})
     assert one.call("wired", rpc.Wired("hv-a", up=(port,))).reply == rpc.WiredReply()
     assert two.call("wired", rpc.Wired("hv-b", up=(port,))).reply == rpc.WiredReply((port,))
-    assert one.call("wired", rpc.Wired("hv-a", down=(port,))).reply == rpc.WiredReply()
+    assert one.call("wired", rpc.Wired("hv-a", unplugged=(port,))).reply == rpc.WiredReply()
     until([one, two], lambda: one.objects(host_topic("hv-a")) == set())
     assert two.call("claim", rpc.Claim("hv-b", (port,))).reply == rpc.ClaimReply({port: "claimed"})
     until([one, two], lambda: two.objects(host_topic("hv-b")) == {Binding(port, segment)})

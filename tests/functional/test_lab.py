@@ -60,6 +60,15 @@ def test_without_a_lab_every_verb_says_so(state: Path) -> None:
     command.ok("down")
 
 
+def test_up_takes_no_directory_that_has_something_else_in_it(tmp_path: Path) -> None:
+    """`down` removes the state directory, so `up` must not make somebody's files part of it."""
+    (tmp_path / "thesis").write_text("three years")
+    command = Command(tmp_path)
+    assert "is not empty" in command.refused("up")
+    command.ok("down")
+    assert (tmp_path / "thesis").exists()
+
+
 def test_plug_exec_and_unplug(lab: Command) -> None:
     """Two ports on one hypervisor: the VMs have their addresses, ping each other, and go."""
     status = json.loads(lab.ok("status", "--json"))

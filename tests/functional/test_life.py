@@ -3,7 +3,7 @@
 import pytest
 
 from devstack.labs.process import wait_for
-from tests.functional.verbs import World, wait_empty
+from tests.functional.verbs import SETTLE, World, wait_empty
 
 
 def test_deleting_a_port_leaves_nothing_behind(three: World) -> None:
@@ -34,8 +34,8 @@ def test_a_port_deleted_while_its_vm_runs_is_cut_off(three: World) -> None:
     assert three.ping(a, b)
     three.api.delete("port", b.port)
     wait_empty(three.hypervisor("hv2"))
-    assert not three.ping(a, b.address())
-    assert not three.ping(b, a.address())
+    assert not three.ping(a, b.address(), patience=SETTLE)
+    assert not three.ping(b, a.address(), patience=SETTLE)
     three.lab.unplug(b.port)
 
 
@@ -44,7 +44,7 @@ def test_bound_before_the_plug(three: World) -> None:
     blue = three.network("geneve")
     a, port = three.port(blue, "hv1"), three.bound(blue, "hv2")
     vm = three.lab.prepare_vm(port["id"], "hv2")
-    assert not three.ping(a, vm.address())
+    assert not three.ping(a, vm.address(), patience=SETTLE)
     three.lab.commit_plug(vm)
     three.lab.wait_status(vm.port, "ACTIVE")
     assert three.ping(a, vm)
@@ -66,7 +66,7 @@ def test_plugged_before_it_exists(three: World) -> None:
     a, first = three.port(blue, "hv1"), three.bound(blue, "hv1")
     vm = three.lab.prepare_vm(first["id"], "hv2")
     three.lab.commit_plug(vm)  # bound to hv1, plugged on hv2
-    assert not three.ping(a, vm.address())
+    assert not three.ping(a, vm.address(), patience=SETTLE)
     assert three.status(vm) == "DOWN"
     three.api.update("port", vm.port, **{"binding:host_id": "hv2"})
     three.lab.wait_status(vm.port, "ACTIVE")
@@ -133,7 +133,7 @@ def test_down_by_the_administrator_is_down(three: World, what: str) -> None:
     identity = b.port if what == "port" else blue["id"]
     three.api.update(what, identity, admin_state_up=False)
     wait_for("silence", lambda: not b.ping(a.address(), 1, wait=0.1), 5)
-    assert not three.ping(a, b.address())
+    assert not three.ping(a, b.address(), patience=SETTLE)
     three.api.update(what, identity, admin_state_up=True)
     wait_for("its return", lambda: b.ping(a.address(), 1, wait=0.1) == 1, 5)
     assert three.ping(a, b)
@@ -145,9 +145,9 @@ def test_new_addresses_work_and_old_ones_do_not(three: World) -> None:
     a, b = three.port(blue, "hv1"), three.port(blue, "hv2", "10.0.0.20")
     assert three.ping(a, "10.0.0.20")
     b.run("ip", "addr", "add", "10.0.0.21/24", "dev", "eth0")
-    assert not three.ping(a, "10.0.0.21")
+    assert not three.ping(a, "10.0.0.21", patience=SETTLE)
     subnet = next(fixed["subnet_id"] for fixed in three.api.show("port", b.port)["fixed_ips"])
     three.api.update("port", b.port, fixed_ips=[{"subnet_id": subnet, "ip_address": "10.0.0.21"}])
     wait_for("the new address", lambda: a.ping("10.0.0.21", 1, wait=0.1) == 1, 5)
     a.run("ip", "neigh", "flush", "dev", "eth0")
-    assert not three.ping(a, "10.0.0.20")
+    assert not three.ping(a, "10.0.0.20", patience=SETTLE)

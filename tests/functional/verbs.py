@@ -71,10 +71,10 @@ class World:
             attributes["fixed_ips"] = [{"ip_address": address} for address in addresses]
         return self.lab.plug(self.bound(network, on, **attributes)["id"], on)
 
-    def ping(self, source: Vm, target: Vm | str, version: int = 4, *options: str) -> bool:
-        """Whether an echo request is answered. One second is patience for a neighbour's discovery, not for us."""
+    def ping(self, source: Vm, target: Vm | str, version: int = 4, *options: str, patience: float = 1.0) -> bool:
+        """Whether an echo request is answered within `patience` seconds."""
         address = target if isinstance(target, str) else target.address(version)
-        return source.ping(address, 1, 0.2, 1.0, *options) == 1
+        return source.ping(address, 1, 0.2, patience, *options) == 1
 
     # Looking
 

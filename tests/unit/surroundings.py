@@ -147,10 +147,10 @@ class Controller:
                 )
             case rpc.Claim(ports=names):
                 return rpc.ClaimReply({name: self._claim(name) for name in names})
-            case rpc.Wired(up=up, down=down):
-                return rpc.WiredReply(
-                    tuple([n for n in up if not self._wired(n, True)] + [n for n in down if not self._wired(n, False)])
-                )
+            case rpc.Wired():
+                states = [(name, "up") for name in request.up] + [(name, "down") for name in request.down]
+                states += [(name, "unplugged") for name in request.unplugged]
+                return rpc.WiredReply(tuple(name for name, state in states if not self._wired(name, state)))
         raise AssertionError(request)
 
     def _claim(self, name: str) -> str:
@@ -163,12 +163,12 @@ class Controller:
             self.bind(name, HERE, claimed=True)
         return "claimed"
 
-    def _wired(self, name: str, up: bool) -> bool:
+    def _wired(self, name: str, state: str) -> bool:
         port = self.ports.get(name)
         if port is None or port.host != HERE:
             return False
-        port.status = "ACTIVE" if up else "DOWN"
-        if not up and port.claimed:
+        port.status = "ACTIVE" if state == "up" else "DOWN"
+        if state == "unplugged" and port.claimed:
             self.bind(name, None)
         return True
 

@@ -68,7 +68,7 @@ def test_plugged_before_bound_is_claimed_at_once(world: World) -> None:
     assert world.controller.ports[port].status == "ACTIVE"
     world.unplug(port)
     world.settle()
-    assert world.controller.ports[port].host is None, "a claimed port that goes down is released"
+    assert world.controller.ports[port].host is None, "a claimed port that is unplugged is released"
     world.check()
     assert world.switch.flows == {}
 
@@ -157,7 +157,7 @@ def test_restart_sends_nothing_and_tells_everything_once(world: World) -> None:
     world.check()
     assert world.switch.batches == []
     told = calls(world, rpc.Wired)
-    assert [(sorted(call.up), call.down) for call in told] == [(["p1", "p2", "p3", "p4"], ("p5",))]
+    assert [(sorted(call.up), call.unplugged) for call in told] == [(["p1", "p2", "p3", "p4"], ("p5",))]
 
 
 def test_nothing_is_deleted_before_everything_is_known(world: World) -> None:

@@ -7,6 +7,7 @@ import pytest
 from controller.store import bindings
 from controller.store.engine import Store, Transaction
 from controller.store.topology import Changes, snapshots
+from selvedge.rpc import Wired
 from selvedge.topics import host_topic
 from selvedge.topology import Binding, Ref, ref
 from tests.rest import Api, Json, replay
@@ -27,8 +28,9 @@ class Agent:
     def claim(self, *ports: str) -> dict[str, str]:
         return self.api.store.transaction(lambda tx: bindings.claim(tx, self.host, ports, self._record))
 
-    def wired(self, up: Sequence[str] = (), down: Sequence[str] = ()) -> tuple[str, ...]:
-        return self.api.store.transaction(lambda tx: bindings.wired(tx, self.host, up, down, self._record))
+    def wired(self, up: Sequence[str] = (), down: Sequence[str] = (), unplugged: Sequence[str] = ()) -> tuple[str, ...]:
+        request = Wired(self.host, tuple(up), tuple(down), tuple(unplugged))
+        return self.api.store.transaction(lambda tx: bindings.wired(tx, request, self._record))
 
 
 @pytest.fixture
@@ -82,12 +84,14 @@ def test_a_port_is_active_once_it_is_wired(api: Api, hv1: Agent, hv2: Agent) -> 
     assert len(api.recorded) == before
 
 
-def test_a_claimed_port_is_released_when_it_goes_down(api: Api, hv1: Agent, hv2: Agent) -> None:
+def test_a_claimed_port_is_released_when_it_is_unplugged(api: Api, hv1: Agent, hv2: Agent) -> None:
     port = api.port(api.network())
     hv1.claim(port["id"])
     hv1.wired(up=[port["id"]])
     assert state(api, port)[2] == "ACTIVE"
     hv1.wired(up=[port["id"]], down=[port["id"]])
+    assert state(api, port) == ("hv1", "ovs", "DOWN"), "a port that is merely down stays where it is"
+    hv1.wired(up=[port["id"]], down=[port["id"]], unplugged=[port["id"]])
     assert state(api, port) == ("", "unbound", "DOWN")
     assert api.recorded[-1][host_topic("hv1")] == ((), (Ref("binding", port["id"]),))
     assert hv1.wired(up=[port["id"]]) == (port["id"],)
@@ -99,7 +103,7 @@ def test_a_request_makes_a_claim_a_binding(api: Api, hv1: Agent) -> None:
     port = api.port(api.network())
     hv1.claim(port["id"])
     api.update("port", port["id"], **{"binding:host_id": "hv1"})
-    hv1.wired(down=[port["id"]])
+    hv1.wired(unplugged=[port["id"]])
     assert state(api, port) == ("hv1", "ovs", "DOWN")
 
 
@@ -108,7 +112,7 @@ def test_moving_a_port_takes_it_down_until_its_new_host_wires_it(api: Api, hv1: 
     hv1.wired(up=[port["id"]])
     api.update("port", port["id"], **{"binding:host_id": "hv2"})
     assert state(api, port) == ("hv2", "ovs", "DOWN")
-    assert hv1.wired(down=[port["id"]]) == (port["id"],)
+    assert hv1.wired(unplugged=[port["id"]]) == (port["id"],)
     hv2.wired(up=[port["id"]])
     assert state(api, port) == ("hv2", "ovs", "ACTIVE")
 
@@ -124,5 +128,5 @@ def test_a_thousand_ports_in_one_call_and_changes_are_a_snapshot(api: Api, hv1: 
     held = replay(api.recorded)
     found = store.read(lambda conn: snapshots(conn, held))
     assert {one.topic: {ref(thing): thing for thing in one.objects} for one in found} == held
-    hv1.wired(down=ids[:500])
+    hv1.wired(unplugged=ids[:500])
     assert len(replay(api.recorded)[host_topic("hv1")]) == 500
