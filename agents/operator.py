@@ -100,9 +100,10 @@ def owner(arguments: argparse.Namespace, console: Console) -> None:
 def status(arguments: argparse.Namespace, console: Console) -> None:
     """Print what the agent of this host says of itself."""
     told = read_status(arguments.state_dir)
+    counts = told["counts"]
     console.print(
         f"{told['host']}: {'in sync' if told['in_sync'] else 'NOT in sync'}, pid {told['pid']}, "
-        f"{told['flows']} flows, {told['groups']} groups, {told['ports_up']} ports up, {told['ports_down']} down",
+        f"{told['flows']} flows, {told['groups']} groups, {counts['ports_up']} ports up, {counts['ports_down']} down",
         markup=False,
         highlight=False,
     )

@@ -9,7 +9,6 @@ Nothing is decided here; see `agents.core`.
 """
 
 import gc
-import json
 import logging
 import os
 import queue
@@ -17,6 +16,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from agents import report
 from agents.calls import Kind, Question
@@ -150,7 +151,7 @@ class StatusFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft = self._path.with_suffix(".new")
-            draft.write_text(json.dumps(document, indent=1) + "\n")
+            draft.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
             draft.replace(self._path)
             self._broken = False
         except OSError as error:

@@ -8,6 +8,7 @@ a port and a sentence, and every list is bounded: one bad day must not make a re
 from typing import TYPE_CHECKING, Any
 
 from selvedge.rpc import Report
+from selvedge.topology import Endpoint, Host, Segment, ref
 
 if TYPE_CHECKING:
     from agents.core import Core
@@ -84,7 +85,19 @@ def status(core: "Core") -> dict[str, Any]:
         "problems": problems(core),
         "failed_owners": sorted(core.failed_owners()),
         "ports": ports,
+        "objects": objects(core),
     }
+
+
+def objects(core: "Core") -> dict[str, dict[str, str]]:
+    """What the keys in cookies mean: kind of the cookie -> key -> the name of the port, the network or the host."""
+    names: dict[str, dict[str, str]] = {"segment": {}, "endpoint": {}, "host": {}}
+    for thing in core.topics.objects():
+        if isinstance(thing, Segment):
+            names["segment"][str(thing.key)] = thing.network
+        elif isinstance(thing, Endpoint | Host):
+            names[ref(thing).kind][str(thing.key)] = thing.id
+    return names
 
 
 def _ovs_version(core: "Core") -> str | None:

@@ -10,7 +10,7 @@ that no longer exists). An answer older than what was known at its question tell
 wins. An answer that was merely overtaken by updates is ignored. The writer of the log is `controller.feed`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from selvedge.rpc import SubscribeReply
@@ -266,6 +266,11 @@ class Topics:
     def synced(self) -> bool:
         """Whether every needed topic was answered at least once."""
         return all(state.synced for state in self._states.values())
+
+    def objects(self) -> Iterator[Object]:
+        """Everything that is known, of all topics."""
+        for state in self._states.values():
+            yield from state.objects.values()
 
     def versions(self) -> dict[str, int]:
         """Versions of the topics that are in sync, for reports."""

@@ -100,7 +100,7 @@ class Daemon:
 
         def looked() -> bool:
             if self.pid is None:
-                raise LabError(f"{self.name} died at start: {self.tail(5) or 'its log is empty'}")
+                raise LabError(f"{self.name} died at start: {self.tail(1).strip() or 'its log is empty'}")
             return ready()
 
         try:

@@ -109,4 +109,5 @@ def test_packets_pass_without_controllers_and_broker(two: World) -> None:
     finally:
         two.lab.broker.start()
     c = two.lab.plug(asked["id"], "hv2", active=60)
-    assert two.ping(a, c)
+    wait_for("hv1 to hear of it too", lambda: a.ping(c.address(), 1, wait=0.2) == 1, 15)
+    assert two.ping(c, b)

@@ -1,0 +1,54 @@
+"""The operator's command: a cookie leads to the tenant's object, in words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents import operator
+from openflow import pipeline
+
+OBJECTS = {"endpoint": {"7": "port-7"}, "segment": {"3": "blue"}, "host": {}}
+PORT, HOST = pipeline.cookie(pipeline.Kind.ENDPOINT, 7), pipeline.cookie(pipeline.Kind.HOST, 2)
+DUMP = f"""OFPST_FLOW reply (OF1.4) (xid=0x2):
+ cookie={PORT:#x}, duration=1.2s, table=0, n_packets=4, n_bytes=240, priority=100,in_port=5 actions=goto_table:10
+ cookie={HOST:#x}, duration=1.2s, table=60, n_packets=0, n_bytes=0, priority=100,reg5=0x40000002 actions=output:1
+ cookie=0x0, duration=9s, table=7, n_packets=0, n_bytes=0, actions=drop
+"""
+
+
+def test_each_flow_says_its_table_and_its_object() -> None:
+    assert list(operator.annotated(DUMP.splitlines(), OBJECTS, None)) == [
+        " 0 CLASSIFY       [endpoint port-7] n_packets=4, n_bytes=240, priority=100,in_port=5 actions=goto_table:10",
+        "60 DELIVER        [host with key 2] n_packets=0, n_bytes=0, priority=100,reg5=0x40000002 actions=output:1",
+        " 7 ?              [foreign] n_packets=0, n_bytes=0, actions=drop",
+    ]
+
+
+def test_only_the_flows_of_one_port() -> None:
+    (line,) = operator.annotated(DUMP.splitlines(), OBJECTS, "port-7")
+    assert "in_port=5" in line
+
+
+def test_a_cookie_leads_to_its_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "status.json").write_text(json.dumps({"objects": OBJECTS}))
+    assert operator.main(["owner", f"{PORT:#x}", "--state-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "endpoint port-7\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["owner", "blue"], "'blue' is no cookie"),
+        (["status"], "status.json: No such file or directory"),
+        (["flows"], "status.json: No such file or directory"),
+        (["agents", "--url", "http://127.0.0.1:1"], "Connection refused"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = [] if arguments[0] == "agents" else ["--state-dir", str(tmp_path)]
+    assert operator.main([*arguments, *local]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("selvedge: ") and text in told and told.count("\n") == 1
