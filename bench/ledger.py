@@ -41,6 +41,18 @@ def processes() -> dict[int, Process]:
     return found
 
 
+def wait_calm(pid: int, share: float = 0.1, window: float = 0.25, timeout: float = 10.0) -> None:
+    """Return once the process used less than `share` of a CPU for `window` seconds; at the latest after `timeout`."""
+    deadline = time.monotonic() + timeout
+    before = processes()[pid].cpu_s
+    while time.monotonic() < deadline:
+        time.sleep(window)
+        now = processes()[pid].cpu_s
+        if now - before < share * window:
+            return
+        before = now
+
+
 def peak_rss_mb(pid: int) -> float:
     """VmHWM of a process, in MB; 0 for one that is gone."""
     try:

@@ -8,22 +8,28 @@ pre-bound port is known to everybody before the plug; an unbound one is claimed 
 
 Where the time goes is told beside: `ofport_ms` to the moment at which Open vSwitch has given the interface its number,
 which is its own work, `flows_ms` to the last change of the host's flows (see `witness`), `arp_ms` to the ARP reply.
+`alone_first_reply_ms` is the same on a bridge of the same Open vSwitch that nobody controls (it learns MACs, and
+floods): what a plug costs without us. Whatever the controller, it is the least that a plug takes on this machine.
 """
 
 import time
 from collections import defaultdict
+from pathlib import Path
 
+from bench.ledger import wait_calm
 from bench.measures import Result
 from bench.outcome import Outcome, Terms, WrongShape
 from bench.probe import Probe
 from bench.stage import BRIDGE, Net, Stage
 from bench.witness import Witness
+from devstack.labs import netns
 from devstack.labs.ovsdb import plug_operations
 from devstack.labs.process import LabError
 from devstack.labs.vm import Vm
 
 POLL_S = 0.002
 HERE, THERE = "hv1", "hv2"
+ALONE = "br-alone"
 
 
 def wait_active(stage: Stage, port: str, timeout: float = 20.0) -> float:
@@ -39,6 +45,11 @@ def wait_active(stage: Stage, port: str, timeout: float = 20.0) -> float:
     raise LabError(f"port {port} is not ACTIVE {timeout:g} s after its plug")
 
 
+def calm(stage: Stage) -> None:
+    """Wait until Open vSwitch has digested what was done to its host before, such as a new cable."""
+    wait_calm(stage.pids()[f"{HERE} vswitchd"])
+
+
 def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) -> dict[str, float]:
     """One new VM at address `number`, plugged, measured and removed: milliseconds from the plug to each event."""
     binding = {"binding:host_id": HERE} if bound else {}
@@ -50,7 +61,7 @@ def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) 
         Witness(stage.hypervisors[HERE].rundir, BRIDGE, vm.want.tap) as witness,
         Probe(vm.namespace, vm.want.mac, vm.address(), target.address()) as probe,
     ):
-        time.sleep(0.05)
+        calm(stage)
         plugged = time.monotonic()
         database.transact(*operations)
         active = wait_active(stage, vm.port)
@@ -58,7 +69,6 @@ def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) 
         witness.end()
     stage.lab.unplug(vm.port)
     stage.api.delete("port", vm.port)
-    time.sleep(0.1)
     if witness.ofport_at is None or witness.flows_at is None:
         raise WrongShape("the VM has a reply, and its interface no OpenFlow port or no flows")
     seen = {
@@ -71,8 +81,48 @@ def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) 
     return {name: (moment - plugged) * 1000 for name, moment in seen.items()}
 
 
+class Alone:
+    """A bridge without a controller, and VMs of nobody on it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._count = 0
+        stage.hypervisors[HERE].run("ovs-vsctl", "add-br", ALONE, "--", "set", "Bridge", ALONE, "datapath_type=netdev")
+        self._vm()
+        self._plug()
+
+    def _vm(self) -> tuple[Path, str, str]:
+        """Namespace, MAC and address of one more VM."""
+        self._count += 1
+        mac, address = f"fa:16:3f:00:00:{self._count:02x}", f"10.77.0.{self._count}"
+        place = self._stage.lab.ground.vm(f"alone{self._count}", HERE, f"alone{self._count}", mac, 1400)
+        lines = [f"addr add {address}/24 dev eth0", "link set eth0 up"]
+        netns.run(netns.inside(place, ["ip", "-batch", "-"]), "\n".join(lines) + "\n")
+        return place, mac, address
+
+    def _plug(self) -> float:
+        """The moment right before the plug of the newest VM."""
+        name = f"alone{self._count}"
+        with self._stage.hypervisors[HERE].database() as database:
+            moment = time.monotonic()
+            database.transact(*plug_operations(name, None, "", ALONE))
+        return moment
+
+    def plug_once(self) -> float:
+        """Milliseconds from the plug of one more VM to its first reply from the first one."""
+        place, mac, address = self._vm()
+        with Probe(place, mac, address, "10.77.0.1") as probe:
+            calm(self._stage)
+            plugged = self._plug()
+            reply = probe.first()[1]
+        name = f"alone{self._count}"
+        self._stage.hypervisors[HERE].run("ovs-vsctl", "del-port", ALONE, name)
+        self._stage.lab.ground.remove_vm(name, HERE, name)
+        return (reply - plugged) * 1000
+
+
 def run(terms: Terms) -> Outcome:
-    plugs, crowd = (4, 50) if terms.quick else (40, 1000)
+    plugs, crowd = (4, 50) if terms.quick else (32, 1000)
     found: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
     with Stage(2, terms.say) as stage:
         network = stage.network()
@@ -82,11 +132,11 @@ def run(terms: Terms) -> Outcome:
                 "port", network_id=network.id, fixed_ips=network.fixed(number), **{"binding:host_id": host}
             )
             targets[where] = stage.lab.plug(port["id"], host)
+        alone = Alone(stage)
         address = 100  # every VM has an address that no neighbour remembers
         for present in (0, crowd):
             if present:
                 stage.crowd(network, HERE, present)
-                time.sleep(1.0)
             for where, bound in (("remote", True), ("local", True), ("remote", False)):
                 terms.say(f"{plugs} plugs: {where}, {'bound before' if bound else 'claimed'}, {present} ports present")
                 for _ in range(plugs):
@@ -94,6 +144,9 @@ def run(terms: Terms) -> Outcome:
                     times = plug_once(stage, network, address, targets[where], bound)
                     for name, value in times.items():
                         found[f"{'' if bound else 'claimed_'}{name}_ms", where, present].append(value)
+            terms.say(f"{plugs} plugs without us, {present} ports present")
+            for _ in range(plugs):
+                found["alone_first_reply_ms", "local", present].append(alone.plug_once())
         costs = stage.ledger.costs()
     results = [
         Result(name, "ms", tuple(values), {"where": where, "present": present})

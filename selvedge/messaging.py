@@ -49,7 +49,9 @@ def connect(transport_url: str, name: str, heartbeat: int = HEARTBEAT, **options
         url = urls.pop()
         try:
             link: Any = Connection
-            return link(url, connect_timeout=WAIT / 2, heartbeat=heartbeat, transport_options=settings).connect()
+            # For plain amqp:// kombu asks eventlet whether it rules here, which another thread may be importing for
+            # oslo.messaging just now: half a module, and that import fails. pyamqp:// is the same without a question.
+            return link(f"py{url}", connect_timeout=WAIT / 2, heartbeat=heartbeat, transport_options=settings).connect()
         except (OSError, amqp.AMQPError):
             if not urls:
                 raise

@@ -25,8 +25,8 @@ SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 PHYSNET = "physnet1"
 DAEMONS = ("ovsdb", "vswitchd", "agent")
 
-LONGEST = 75
-"""Bytes of a hypervisor's run directory: a unix socket's path has at most 107, and the longest name below takes 30."""
+LONGEST = 84
+"""Bytes of a hypervisor's run directory: a unix socket's path has at most 107, and the longest name below takes 22."""
 
 
 class Hypervisor:

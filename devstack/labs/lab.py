@@ -205,6 +205,9 @@ class Lab:
         if self.state.exists():
             for record in sorted(self.state.rglob("*.daemon")):
                 Daemon(record.parent, record.stem).kill()
+            for directory in self.state.glob("hv*"):
+                # Where the agent's oslo.messaging counts its reply queues.
+                Path(f"/dev/shm/{directory.name}_selvedge-agent_qmanager").unlink(missing_ok=True)
         self.ground.close()
         if (self.state / "lab.json").exists() or (self.state / "broker").exists():
             shutil.rmtree(self.state)

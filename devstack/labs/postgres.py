@@ -85,6 +85,7 @@ class Postgres:
             "unix_socket_directories": "",
             "max_connections": "200",
             "shared_buffers": "32MB",
+            "dynamic_shared_memory_type": "mmap",  # in the state directory: nothing stays in /dev/shm after a kill
             "fsync": "on" if self._fsync else "off",
             "synchronous_commit": "on" if self._fsync else "off",
             "full_page_writes": "on" if self._fsync else "off",

@@ -87,6 +87,7 @@ class Daemon:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    cwd=self.log.parent,  # a crash dump belongs to the lab, not to where somebody stood
                     env={**os.environ, **(environment or {})},
                 )
             except OSError as error:

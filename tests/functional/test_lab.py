@@ -29,8 +29,13 @@ class Command:
 
     def ok(self, *words: str) -> str:
         done = self(*words)
-        assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}{self.logs()}"
         return done.stdout
+
+    def logs(self) -> str:
+        """The ends of all daemons' logs."""
+        tails = [(path, path.read_text(errors="replace").splitlines()[-25:]) for path in self.state.rglob("*.log")]
+        return "".join(f"\n--- {path}\n" + "\n".join(lines) for path, lines in sorted(tails))
 
     def refused(self, *words: str) -> str:
         """Its one line of complaint."""
