@@ -55,6 +55,14 @@ def start_time(pid: int) -> int | None:
     return None if dead else int(fields[19])
 
 
+def _session(pid: int) -> int | None:
+    """The id of a process' session (proc(5) stat, field 6); None if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+    except (OSError, IndexError):
+        return None
+
+
 class Daemon:
     """One process: `directory/name.daemon` is its record, `directory/name.log` its output."""
 
@@ -122,13 +130,27 @@ class Daemon:
         self.record.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """SIGKILL to it and to what it started in its session, and wait until it is gone."""
+        """SIGKILL to it and to what it started in its session, also if it is dead itself; wait until it is gone."""
         pid = self.pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             wait_for(f"the end of {self.name}", lambda: self.pid is None, 10.0, 0.002)
+        else:
+            for orphan in self._orphans():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(orphan, signal.SIGKILL)
         self.record.unlink(missing_ok=True)
+
+    def _orphans(self) -> list[int]:
+        """Processes of its session, when it died without them. While there are any, nobody else gets its pid."""
+        try:
+            leader = int(json.loads(self.record.read_text())["pid"])
+        except (OSError, ValueError):
+            return []
+        if start_time(leader) is not None:
+            return []  # the pid is somebody else's
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _session(pid) == leader]
 
     def pause(self) -> None:
         """SIGSTOP: it lives and says nothing, as behind a cut wire."""

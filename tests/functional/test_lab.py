@@ -126,9 +126,25 @@ def test_daemons_stop_die_and_start(lab: Command) -> None:
 def test_down_after_a_crash_leaves_nothing(state: Path) -> None:
     """Daemons killed behind its back, a VM's process still running: no process, no namespace, no interface stays."""
     command = Command(state / "crash")
-    command.ok("up", "--hypervisors", "1")
+    try:
+        command.ok("up", "--hypervisors", "1")
+        crash_and_down(command)
+    finally:
+        command("down")
+
+
+def workers_of(pid: int) -> list[int]:
+    """Children of a process (proc(5)); a controller has at least one."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert children
+    return children
+
+
+def crash_and_down(command: Command) -> None:
+    """The body of the test above."""
     status = json.loads(command.ok("status", "--json"))
     pids = [process["pid"] for process in status["processes"].values()]
+    pids += workers_of(status["processes"]["controller1"]["pid"])
     api = Api(status["api"])
     network = api.create("network", name="blue")
     port = api.create("port", network_id=network["id"])
