@@ -156,7 +156,7 @@ def check(request: rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired) -> None:
     elif isinstance(request, rpc.Claim):
         count = len(request.ports)
     else:
-        count = len(request.up) + len(request.down)
+        count = len(request.up) + len(request.down) + len(request.unplugged)
     if count > MOST:
         raise rpc.Refused(f"{count} names in one call; {MOST} are the most")
 
@@ -183,23 +183,26 @@ class Server:
         threading.Thread(target=self._start, name="rpc-start", daemon=True).start()
 
     def _start(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._transport, self._server = self._listen()
+            except Exception as error:  # such as a queue of another version with other properties
+                LOG.error("rpc: cannot listen on %s: %s", rpc.CONTROLLER_TOPIC, str(error).partition("\n")[0])
+                self._stopping.wait(RETRY)
+            else:
+                LOG.info("rpc: answering calls on %s", rpc.CONTROLLER_TOPIC)
+                return
+
+    def _listen(self) -> tuple[Any, Any]:
+        """The transport and the server on it, which answers from now on. Raises what the library does."""
         threads = self._conf.rpc_threads
         transport = rpc_transport(self._conf, self._name, "selvedge-controller", pool=max(2, threads // 2))
         import oslo_messaging
 
         target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, server=self._name, version=rpc.VERSION)
-        endpoint = Endpoint(self._calls, self.counters)
-        while not self._stopping.is_set():
-            server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
-            try:
-                server.start(override_pool_size=threads)
-            except Exception as error:  # such as a queue of another version with other properties
-                LOG.error("rpc: cannot listen on %s: %s", rpc.CONTROLLER_TOPIC, str(error).partition("\n")[0])
-                self._stopping.wait(RETRY)
-            else:
-                self._transport, self._server = transport, server
-                LOG.info("rpc: answering calls on %s", rpc.CONTROLLER_TOPIC)
-                return
+        server = oslo_messaging.get_rpc_server(transport, target, [Endpoint(self._calls, self.counters)])
+        server.start(override_pool_size=threads)
+        return transport, server
 
     def stop(self, timeout: float = 2.0) -> None:
         """Takes no more calls and finishes those under way, within `timeout` seconds or not at all."""
