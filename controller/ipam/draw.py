@@ -26,10 +26,7 @@ def draw(ranges: Intervals, count: int, taken: Taken, chance: Random) -> list[in
     for window in (max(WINDOW, SPARE * count), 16 * max(WINDOW, SPARE * count)):
         if window >= everything:
             break
-        start = chance.randrange(everything)
-        # Round the corner: every number is as likely to be looked at as any other.
-        part = slice_of(ranges, start, window) + slice_of(ranges, 0, start + window - everything)
-        free = _free(part, taken)
+        free = _free(slice_of(ranges, chance.randrange(everything - window + 1), window), taken)
         if size(free) >= count:
             return _choose(free, count, chance)
     return _choose(_free(ranges, taken), count, chance)
