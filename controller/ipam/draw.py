@@ -26,7 +26,10 @@ def draw(ranges: Intervals, count: int, taken: Taken, chance: Random) -> list[in
     for window in (max(WINDOW, SPARE * count), 16 * max(WINDOW, SPARE * count)):
         if window >= everything:
             break
-        free = _free(slice_of(ranges, chance.randrange(everything - window + 1), window), taken)
+        # Windows begin before the first number and beyond the last window too, and are moved inside: without that the
+        # numbers near the ends would hardly ever be looked at.
+        start = min(max(chance.randrange(everything + window) - window, 0), everything - window)
+        free = _free(slice_of(ranges, start, window), taken)
         if size(free) >= count:
             return _choose(free, count, chance)
     return _choose(_free(ranges, taken), count, chance)
