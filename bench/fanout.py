@@ -19,14 +19,14 @@ QUIET_S = 0.3
 
 
 def add_port(
-    stage: Stage, network: Net, watches: dict[str, Watch], pool: ThreadPoolExecutor
+    stage: Stage, network: Net, watches: dict[str, Watch], members: list[str], pool: ThreadPoolExecutor
 ) -> tuple[float, dict[str, list[Change]]]:
     """When the POST was sent, and what changed in each switch until all had been quiet."""
     for watch in watches.values():
         watch.changes()
     began = time.monotonic()
     posted = pool.submit(stage.bound, network, "hv1", 1)
-    changes = follow(watches, QUIET_S, 10.0)
+    changes = follow(watches, members, QUIET_S, 10.0)
     posted.result()
     return began, changes
 
@@ -42,7 +42,7 @@ def one_size(stage: Stage, watches: dict[str, Watch], members: int, rounds: int)
     before = stage.statuses()
     with ThreadPoolExecutor(1) as pool:
         for _ in range(rounds):
-            began, changes = add_port(stage, network, watches, pool)
+            began, changes = add_port(stage, network, watches, with_members, pool)
             silent = [host for host in with_members if not changes[host]]
             disturbed = [host for host in without if changes[host]]
             if silent or disturbed:

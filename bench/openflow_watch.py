@@ -9,7 +9,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,14 +112,17 @@ class Watch:
         self.socket.close()
 
 
-def follow(watches: Mapping[str, Watch], quiet: float, timeout: float) -> dict[str, list[Change]]:
-    """Collect the changes of several switches until none has had one for `quiet` seconds, or `timeout` has passed."""
+def follow(
+    watches: Mapping[str, Watch], awaited: Collection[str], quiet: float, timeout: float
+) -> dict[str, list[Change]]:
+    """Collect the changes of several switches until all `awaited` ones have had some and none has had any for `quiet`
+    seconds, at most for `timeout` seconds."""
     found: dict[str, list[Change]] = {name: [] for name in watches}
     names = {watch.socket: name for name, watch in watches.items()}
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         ready, _, _ = select.select(list(names), [], [], quiet)
-        if not ready:
+        if not ready and all(found[name] for name in awaited):
             break
         for one in ready:
             found[names[one]] += watches[names[one]].changes()
