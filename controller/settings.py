@@ -6,6 +6,7 @@ a test needs no configuration file. Ranges are inclusive pairs of numbers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from random import Random, SystemRandom
 
 Ranges = tuple[tuple[int, int], ...]
 """Inclusive (first, last) pairs."""
@@ -41,3 +42,5 @@ class Settings:
     pagination_max_limit: int = -1
     allow_bulk: bool = True
     networks: Networks = field(default_factory=Networks)
+    chance: Random = field(default_factory=SystemRandom, compare=False)
+    """Where free addresses, MACs and numbers are drawn from; not an option."""

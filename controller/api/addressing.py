@@ -10,7 +10,7 @@ what two chose, and the whole transaction runs again.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from random import SystemRandom
+from random import Random
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -29,8 +29,6 @@ from controller.ipam.draw import draw
 from controller.ipam.intervals import Interval, Intervals, normal
 from controller.store.schema import ip_allocations, subnets
 from controller.store.topology import chunks
-
-_CHANCE = SystemRandom()
 
 ROUTER_OWNERS = ("network:router_interface", "network:router_gateway", "network:router_interface_distributed")
 """Owners of ports that have the addresses they are told, in SLAAC subnets too."""
@@ -168,7 +166,7 @@ def _valid(subnet: Subnet, address: int) -> bool:
     return low <= address <= high
 
 
-def grant(conn: Connection, network: str, wanted: Sequence[Sequence[Wish]]) -> list[list[Grant]]:
+def grant(conn: Connection, network: str, wanted: Sequence[Sequence[Wish]], chance: Random) -> list[list[Grant]]:
     """Addresses for ports of one network, each a list of wishes; nothing is written yet.
 
     Raises IpAddressInUse, IpAddressGenerationFailure.
@@ -178,21 +176,21 @@ def grant(conn: Connection, network: str, wanted: Sequence[Sequence[Wish]]) -> l
         taken.want(wish.subnets[0], wish.address or 0, network)
     taken.look(network)
     counts = Counter(wish.subnets for port in wanted for wish in port if wish.address is None)
-    drawn = {candidates: _drawn(candidates, count, taken, network) for candidates, count in counts.items()}
+    drawn = {candidates: _drawn(candidates, count, taken, network, chance) for candidates, count in counts.items()}
     return [
         [drawn[wish.subnets].pop() if wish.address is None else Grant(wish.subnets[0], wish.address) for wish in port]
         for port in wanted
     ]
 
 
-def _drawn(candidates: Sequence[Subnet], count: int, taken: "_Taken", network: str) -> list[Grant]:
+def _drawn(candidates: Sequence[Subnet], count: int, taken: "_Taken", network: str, chance: Random) -> list[Grant]:
     found: list[Grant] = []
     for subnet in candidates:
 
         def used(interval: Interval, subnet: Subnet = subnet) -> Iterable[int]:
             return taken.between(subnet, interval)
 
-        for address in draw(subnet.pools, count - len(found), used, _CHANCE):
+        for address in draw(subnet.pools, count - len(found), used, chance):
             found.append(Grant(subnet, address))
             taken.mine[subnet.id].add(address)
         if len(found) == count:

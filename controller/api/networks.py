@@ -7,7 +7,6 @@ physical network and number, and may take numbers outside the configured ranges.
 
 import uuid
 from collections.abc import Sequence
-from random import SystemRandom
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, exists, or_, select
@@ -34,8 +33,6 @@ from controller.ipam.intervals import Interval
 from controller.store.schema import networks, ports, segments, subnets
 from controller.store.topology import of_segments, select_segments
 from selvedge.topology import OVERLAYS
-
-_CHANCE = SystemRandom()
 
 LEAST_MTU = {4: 68, 6: 1280}
 """What every link must carry whole (RFC 791, RFC 8200), by IP version of the subnets on it."""
@@ -236,7 +233,7 @@ def _draw_number(work: Work, wish: SegmentWish, given: set[tuple[str, str, int]]
             mine = [number for kind, where, number in given if (kind, where) == (wish.kind, physical)]
             return [*work.transaction.execute(statement).scalars(), *mine]
 
-        drawn = draw(ranges, 1, taken, _CHANCE)
+        drawn = draw(ranges, 1, taken, work.settings.chance)
         if drawn:
             return physical, drawn[0]
     raise NoNetworkAvailable

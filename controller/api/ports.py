@@ -9,7 +9,6 @@ A port that is bound is DOWN until the host's agent has confirmed its flows (`co
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from random import SystemRandom
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,8 +33,6 @@ from controller.store.bindings import UNBOUND, plugging
 from controller.store.schema import ip_allocations, networks, ports, segments
 from controller.store.topology import chunks, of_ports
 from selvedge.topology import Object
-
-_CHANCE = SystemRandom()
 
 
 class Ports(Behaviour):
@@ -101,7 +98,7 @@ class Ports(Behaviour):
         known = subnets_of(work.conn, homes)
         for network, there in _by_network(rows).items():
             wanted = [_wishes(work, row, known.get(network, ())) for row in there]
-            for row, granted in zip(there, grant(work.conn, network, wanted), strict=True):
+            for row, granted in zip(there, grant(work.conn, network, wanted, work.settings.chance), strict=True):
                 row["grants"] = granted
                 row["fixed_ips"] = [one.shown for one in granted]
 
@@ -196,9 +193,9 @@ def _give_macs(work: Work, rows: Sequence[Row]) -> None:
         look = len(without) > 1
         while without:
             for row in without:
-                mac = random_mac(work.settings.base_mac, _CHANCE)
+                mac = random_mac(work.settings.base_mac, work.settings.chance)
                 while mac in used:
-                    mac = random_mac(work.settings.base_mac, _CHANCE)
+                    mac = random_mac(work.settings.base_mac, work.settings.chance)
                 row["mac_address"] = mac
                 used.add(mac)
             taken = _macs_in_use(work, network, [row["mac_address"] for row in without]) if look else set()
@@ -284,7 +281,7 @@ def _change_addresses(
                     ip_allocations.c.port_id == before["id"],
                 )
             )
-    granted = grant(work.conn, before["network_id"], [new])[0]
+    granted = grant(work.conn, before["network_id"], [new], work.settings.chance)[0]
     if granted:
         first = before["next_ordinal"]
         rows = [one.row(before["id"], first + place) for place, one in enumerate(granted)]

@@ -261,7 +261,8 @@ def _give_automatic_addresses(work: Work, row: Row) -> None:
     bound = [port for port in there if port.host]
     work.meant(of_ports(placed(work.conn, bound)))
     subnet = subnet_of(row)
-    grants = grant(work.conn, row["network_id"], [[automatic(subnet, port.mac_address)] for port in there])
+    wishes = [[automatic(subnet, port.mac_address)] for port in there]
+    grants = grant(work.conn, row["network_id"], wishes, work.settings.chance)
     # After the addresses a port has: a port has far fewer than this.
     after = 1000
     rows: list[dict[str, Any]] = [
