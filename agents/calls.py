@@ -123,7 +123,7 @@ class Calls:
         import oslo_messaging
 
         text = wire.to_text(wire.encode(request))
-        pause = PAUSES[0]
+        pause, told = PAUSES[0], False
         while not self._stopped.is_set():
             self._counters.sent += 1
             try:
@@ -135,9 +135,10 @@ class Calls:
             except Exception as error:  # whatever a library or a remote side raises, the next attempt may work
                 if isinstance(error, oslo_messaging.MessagingTimeout):
                     self._counters.timeouts += 1
-                LOG.warning(
-                    "%s: no answer, next attempt in about %.1f s: %s", kind, pause, str(error).partition("\n")[0]
-                )
+                # Once is enough: `calls_retried` in status.json counts on.
+                reason = str(error).partition("\n")[0]
+                LOG.log(logging.DEBUG if told else logging.WARNING, "%s: no answer, trying again: %s", kind, reason)
+                told = True
             else:
                 self._counters.answered += 1
                 return Answer(kind, request, reply, None)

@@ -13,11 +13,10 @@ from typing import Literal, NamedTuple
 
 from agents.bridge import Problem
 from agents.inventory import Inventory, Plugged, Role
+from agents.news import News
 from openflow.incremental import Engine
 from openflow.programmer import Programmer
 from selvedge.topology import OVERLAYS, Endpoint, Ref, Segment
-
-LOG = logging.getLogger(__name__)
 
 
 class Settings(NamedTuple):
@@ -57,8 +56,11 @@ def named(owner: object) -> str:
 class Conditions:
     """See the module."""
 
-    def __init__(self, settings: Settings, inventory: Inventory, engine: Engine, programmer: Programmer) -> None:
+    def __init__(
+        self, settings: Settings, inventory: Inventory, engine: Engine, programmer: Programmer, news: News
+    ) -> None:
         self._settings, self._inventory, self._engine, self._programmer = settings, inventory, engine, programmer
+        self._news = news
         self.problems: tuple[Problem, ...] = ()
         """What `agents.bridge` could not do."""
         self.oversize: dict[str, str] = {}
@@ -132,4 +134,4 @@ class Conditions:
         text = f"interface {plugged.interface} has MTU {plugged.mtu}, but segment {segment.id} carries {segment.mtu}"
         if self.oversize.get(port) != text:
             self.oversize[port] = text
-            LOG.warning("port %s: %s; larger packets will be lost", port, text)
+            self._news.add(logging.WARNING, "larger packets will be lost of ports", f"{port}: {text}")

@@ -8,23 +8,25 @@ the engine's function of the facts, the programmer sends the difference.
 Nothing is sent to the switch before the agent knows all it should: what is plugged (the database is loaded) and what
 that means (every needed topic was answered). Until then the flows of a former life stay as they are.
 
-What a port is at the moment, and why, is said by `agents.conditions`; what others were told of it is kept by
-`agents.wiring`. Who runs this: `agents.reactor`. What people see of it: `agents.report`.
+What goes in and comes out is declared in `agents.effects`. What a port is at the moment, and why, is said by
+`agents.conditions`; what others were told of it is kept by `agents.wiring`. Who runs this: `agents.reactor`. What
+people see of it: `agents.report`, and in the log `agents.news`.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from agents import bridge, interest, report
-from agents.calls import Answer, Kind
+from agents.calls import Answer
 from agents.conditions import WAITING, Conditions, Settings, Status, named
+from agents.effects import Call, Effect, Event, Submit, Transact, Warm
 from agents.inventory import Inventory, Plugged, Role
-from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Operations, Transacted, Updated
-from agents.session import FeedDown, FeedEvent, FeedMessages, FeedUp
+from agents.news import News
+from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
+from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.topics import Change, Topics
 from agents.wiring import Claims, Wiring
-from openflow.batch import Batch, Confirmed, Connected, Disconnected, Rejected, SwitchEvent, Trouble
+from openflow.batch import Confirmed, Connected, Disconnected, Rejected, SwitchEvent, Trouble
 from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
 from openflow.incremental import Engine
 from openflow.programmer import Programmer
@@ -39,37 +41,6 @@ BRIDGE_RETRY = 1.0
 
 REFUSED_RETRY = 5.0
 """Seconds until a controller that refused a report or a subscription is asked again."""
-
-Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
-
-
-class Call(NamedTuple):
-    """Ask the controllers; the answer comes as an `Answer`."""
-
-    kind: Kind
-    request: Report | Subscribe | Claim | Wired
-
-
-class Transact(NamedTuple):
-    """Write to Open vSwitch's database; the end comes as a `Transacted`."""
-
-    operations: Operations
-
-
-class Submit(NamedTuple):
-    """Send to the switch; the end comes as `Confirmed` or `Rejected`."""
-
-    batch: Batch
-
-
-class Warm(NamedTuple):
-    """These are the tunnel end points that packets may go to from now on. `again`: the switch may know none of them."""
-
-    peers: frozenset[str]
-    again: bool
-
-
-Effect = Call | Transact | Submit | Warm
 
 
 class Core:
@@ -88,7 +59,8 @@ class Core:
         self.problems: tuple[bridge.Problem, ...] = ()
         self.troubles: dict[str, str] = {}
         """What else an operator should know: source -> text."""
-        self.conditions = Conditions(settings, self.inventory, self.engine, self.programmer)
+        self._news = News()
+        self.conditions = Conditions(settings, self.inventory, self.engine, self.programmer, self._news)
         self.settled = False
         """Whether the agent was in sync once: from then on the controllers are told what ports are."""
         self._wanted = bridge.Wanted(
@@ -139,6 +111,7 @@ class Core:
             self.settled = self._recheck_all = True
             self._judge_ports()
         yield from self._tell()
+        self._news.tell()
 
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
@@ -280,14 +253,9 @@ class Core:
             self.claims.unplugged(port)
             return
         if plugged.others:
-            LOG.warning(
-                "port %s is on several interfaces: %s is used, %s not",
-                port,
-                plugged.interface,
-                ", ".join(plugged.others),
-            )
+            self._news.add(logging.WARNING, "ports with several interfaces", f"{port}: {plugged.contest}")
         if plugged.ofport == 0 and plugged.error is not None:
-            LOG.error("port %s cannot work on interface %s: %s", port, plugged.interface, plugged.error)
+            self._news.add(logging.ERROR, "ports that cannot work", f"{port}: {plugged.interface}: {plugged.error}")
         elif port not in self.bindings:
             self.claims.plugged(port)
 
@@ -300,7 +268,7 @@ class Core:
         failed = self.conditions.refused()
         if failed != self._failed:
             for owner in failed.keys() - self._failed.keys():
-                LOG.error("no flows for %s: %s", named(owner), failed[owner])
+                self._news.add(logging.ERROR, "no flows for", f"{named(owner)}: {failed[owner]}")
             self._failed = failed
             self._recheck_all = True
         if not self._released and self._reported and self._loaded and self.topics.synced:
@@ -323,7 +291,8 @@ class Core:
             failure = self.programmer.failed[owner]
             reasons = sorted({str(refusal) for refusal in failure.refusals.values()})
             level = logging.ERROR if failure.attempts == 1 else logging.DEBUG
-            LOG.log(level, "the switch refused flows of %s: %s; trying again", named(owner), ", ".join(reasons))
+            what = "the switch refused flows, which are tried again, of"
+            self._news.add(level, what, f"{named(owner)}: {', '.join(reasons)}")
         self._recheck_all = True
         if not event.failures:
             self._strict = True  # nobody knows who is at fault: batches are parts of what is pending for a while
@@ -356,7 +325,7 @@ class Core:
         if status.state != "pending":
             self.wiring.want(port, "unplugged" if unplugged else status.state)
         if status != before and status.state == "down" and before is not None and before.state == "up":
-            LOG.info("port %s is down: %s", port, status.reason)
+            self._news.add(logging.INFO, "ports down", f"{port}: {status.reason}")
 
     # --- the controllers
 
@@ -397,7 +366,8 @@ class Core:
                 self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {})
             case "wired":
                 if isinstance(reply, WiredReply) and reply.ignored:
-                    LOG.info("not bound to this host any more: %s", ", ".join(reply.ignored))
+                    for port in reply.ignored:
+                        self._news.add(logging.INFO, "not bound to this host any more", port)
                 self.wiring.answered(refused=reply is None)
 
     def _report_answered(self, answer: Answer, now: float) -> None:
@@ -416,7 +386,7 @@ class Core:
         self.claims.answered(results)
         for port, result in sorted(results.items()):
             if result != "claimed":
-                LOG.info("port %s is plugged here, and the controllers say: %s", port, result)
+                self._news.add(logging.INFO, f"plugged here, and the controllers say {result}", port)
             elif port in self.bindings:  # the binding overtook the answer
                 self._recheck.add(port)
 

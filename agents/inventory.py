@@ -39,6 +39,11 @@ class Plugged(NamedTuple):
     error: str | None = None
     others: tuple[str, ...] = ()
 
+    @property
+    def contest(self) -> str:
+        """Who won and who lost, in words."""
+        return f"of several interfaces {self.interface} is used, {', '.join(self.others)} not"
+
 
 class Inventory:
     """Rows in, changed roles out. `roles` is what holds now."""

@@ -21,7 +21,8 @@ import msgspec
 
 from agents import report
 from agents.calls import Kind, Question
-from agents.core import Call, Core, Effect, Event, Submit, Transact, Warm
+from agents.core import Core
+from agents.effects import Call, Effect, Event, Submit, Transact, Warm
 from agents.ovsdb import Operations
 from openflow.batch import Batch
 

@@ -66,7 +66,9 @@ def problems(core: "Core") -> list[str]:
     """What an operator has to mend, one line each."""
     lines = [f"{problem.subject}: {problem.reason}" for problem in core.problems]
     lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
-    return lines + [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
+    lines += [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
+    contested = ((role.id, plugged) for role, plugged in core.inventory.roles.items() if plugged.others)
+    return lines + [f"port {port}: {plugged.contest}" for port, plugged in sorted(contested)]
 
 
 def status(core: "Core") -> dict[str, Any]:

@@ -22,8 +22,13 @@ class BadOption(Exception):
     """The configuration cannot be used; the text is one line that names the option."""
 
 
-QUIET = ("alembic.runtime.plugins=WARN", "oslo_service.backend=WARN")
-"""Loggers that tell at level INFO what interests nobody, in addition to oslo.log's own list."""
+QUIET = (
+    "alembic.runtime.plugins=WARN",
+    "oslo_service.backend=WARN",
+    "oslo_messaging._drivers.impl_rabbit=CRITICAL",
+)
+"""Loggers that tell what interests nobody, in addition to oslo.log's own list. The last one says every second at level
+ERROR that there is no broker; our own feed and calls say it once."""
 
 # --- forms of values
 

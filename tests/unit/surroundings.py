@@ -13,7 +13,8 @@ import msgspec
 
 from agents.calls import Answer
 from agents.conditions import Settings
-from agents.core import Call, Core, Event, Submit, Transact, Warm
+from agents.core import Core
+from agents.effects import Call, Event, Submit, Transact, Warm
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from openflow.batch import Batch, Confirmed, Connected, Disconnected, Refusal, Rejected

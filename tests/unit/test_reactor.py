@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents import report
 from agents.calls import Answer
-from agents.core import Call, Submit, Transact, Warm
+from agents.effects import Call, Submit, Transact, Warm
 from agents.session import FeedMessages
 from selvedge import rpc
 from selvedge.topics import HOSTS, host_topic, segment_topic
@@ -259,12 +260,40 @@ def test_a_larger_interface_is_told(world: World) -> None:
     world.settle()
     world.check()
     assert "MTU 1500" in world.core.conditions.oversize[port]
-    report = calls(world, rpc.Report)[-1]
-    assert report.configurations["counts"]["ports_oversize"] == 1
+    told = calls(world, rpc.Report)[-1]
+    assert told.configurations["counts"]["ports_oversize"] == 1
     world.rows.named("Interface", f"tap-{port}")["mtu"] = 1442
     world.monitor()
     world.settle()
     assert world.core.conditions.oversize == {}
+
+
+def test_what_happens_to_many_ports_at_once_is_one_line_of_the_log(world: World, caplog: Any) -> None:
+    """Forty interfaces that are too large, and the network of all of them goes down: a line each time, which names a
+    few; status.json names all."""
+    ports = [world.controller.create(number, "s1", HERE) for number in range(1, 41)]
+    with caplog.at_level("INFO", "agents.news"):
+        for port in ports:
+            world.plug(port, ofport=100 + int(port[1:]), mtu=1500)
+        world.settle()
+        world.controller.update_segment("s1", up=False)
+        world.settle()
+    large, down = (record.getMessage() for record in caplog.records)
+    assert large.startswith("larger packets will be lost of ports: p") and large.endswith("; and 37 more")
+    assert down.count("the network is administratively down") == 3 and down.endswith("; and 37 more")
+    status = report.status(world.core)
+    assert {line.split(":")[0] for line in status["problems"]} == {f"port {port}" for port in ports}
+    assert all(status["ports"][port]["state"] == "down" for port in ports)
+
+
+def test_one_port_on_two_interfaces_is_told(world: World) -> None:
+    port = world.controller.create(1, "s1", HERE)
+    world.plug(port, ofport=5)
+    world.rows.port("br-int", "tap-z", external_ids={"iface-id": port}, ofport=6)
+    world.monitor()
+    world.settle()
+    (line,) = report.problems(world.core)
+    assert line == f"port {port}: of several interfaces tap-{port} is used, tap-z not"
 
 
 def test_administratively_down(world: World) -> None:

@@ -1,0 +1,42 @@
+"""What goes into the agent's mind and what comes out of it: the events and effects of `agents.core`.
+
+Events are made by the I/O threads, each in its own module; effects are carried out by them, through `agents.reactor`.
+"""
+
+from typing import NamedTuple
+
+from agents.calls import Answer, Kind, Question
+from agents.ovsdb import DatabaseEvent, Operations
+from agents.session import FeedEvent
+from openflow.batch import Batch, SwitchEvent
+
+Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
+
+
+class Call(NamedTuple):
+    """Ask the controllers; the answer comes as an `Answer`."""
+
+    kind: Kind
+    request: Question
+
+
+class Transact(NamedTuple):
+    """Write to Open vSwitch's database; the end comes as a `Transacted`."""
+
+    operations: Operations
+
+
+class Submit(NamedTuple):
+    """Send to the switch; the end comes as `Confirmed` or `Rejected`."""
+
+    batch: Batch
+
+
+class Warm(NamedTuple):
+    """These are the tunnel end points that packets may go to from now on. `again`: the switch may know none of them."""
+
+    peers: frozenset[str]
+    again: bool
+
+
+Effect = Call | Transact | Submit | Warm
