@@ -17,8 +17,8 @@ from controller.store.schema import agents
 from controller.store.topology import deltas, of_agents
 from selvedge.rpc import Report
 
-AGENT_TYPE = "Open vSwitch agent"
-"""Neutron's name for the agent of an Open vSwitch hypervisor: clients filter by it."""
+AGENT_TYPE = "Selvedge agent"
+"""Not "Open vSwitch agent": that is Neutron's own agent, and clients tell the two apart by this."""
 
 
 def report(transaction: Transaction, request: Report, record: Record) -> None:

@@ -28,7 +28,7 @@ def test_an_agent_appears_by_its_report(api: Api) -> None:
     (agent,) = api.get("agents")["agents"]
     assert api.get(f"agents/{agent['id']}")["agent"] == agent
     expected = {
-        "agent_type": "Open vSwitch agent",
+        "agent_type": "Selvedge agent",
         "binary": "selvedge-agent",
         "topic": "N/A",
         "host": "hv1",
