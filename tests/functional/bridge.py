@@ -1,89 +1,26 @@
-"""An Open vSwitch of a test's own, and a connection to its bridge that speaks nothing but our codec.
+"""A connection to a bridge that speaks nothing but our codec.
 
-servers = Servers(directory); servers.start()      ovsdb-server, ovs-vswitchd (userspace), one bridge br0, own namespace
-bridge = Bridge(servers)                           br0.mgmt; every verb waits for the switch's barrier
+bridge = Bridge(Vswitch)      br-int.mgmt; every verb waits for the switch's barrier
 """
 
 import socket
-import subprocess
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from openflow.codec import errors, flows, frames, groups, packets, session
 from openflow.flow import CONTROLLER, Flow, Output, match
+from tests.functional.vswitch import Vswitch
 
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 OUTPUT_TO_TABLE = Output(0xFFFFFFF9)
-
-
-class Servers:
-    """ovsdb-server and ovs-vswitchd in `directory`, with one bridge."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.environment = {
-            "OVS_RUNDIR": str(directory),
-            "OVS_LOGDIR": str(directory),
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        }
-        self.processes: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        door = self.directory / "db.sock"
-        self.run("ovsdb-tool", "create", str(self.directory / "conf.db"), SCHEMA)
-        self._daemon("ovsdb-server", str(self.directory / "conf.db"), f"--remote=punix:{door}")
-        self._wait(door)
-        self.vsctl("--no-wait", "init")
-        self._daemon("ovs-vswitchd", f"unix:{door}", "--disable-system")
-        self.vsctl(
-            *(["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail_mode=secure"]),
-            "protocols=OpenFlow10,OpenFlow13,OpenFlow14",
-        )
-        self._wait(self.mgmt)
-
-    @property
-    def mgmt(self) -> Path:
-        return self.directory / "br0.mgmt"
-
-    def _daemon(self, name: str, *arguments: str) -> None:
-        files = f"--unixctl={self.directory / name}.ctl", f"--pidfile={self.directory / name}.pid"
-        log = (self.directory / f"{name}.out").open("ab")
-        command = ["unshare", "--net", name, *arguments, *files]
-        self.processes.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
-
-    def _wait(self, path: Path) -> None:
-        deadline = time.monotonic() + 20
-        while not path.exists():
-            assert time.monotonic() < deadline, f"{path} is not there after 20 s"
-            time.sleep(0.02)
-
-    def run(self, *command: str, text: str | None = None) -> str:
-        done = subprocess.run(command, env=self.environment, input=text, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
-
-    def vsctl(self, *arguments: str) -> str:
-        return self.run("ovs-vsctl", f"--db=unix:{self.directory / 'db.sock'}", *arguments)
-
-    def ofctl(self, verb: str, *arguments: str, text: str | None = None) -> str:
-        return self.run("ovs-ofctl", "-O", "OpenFlow14", verb, f"unix:{self.mgmt}", *arguments, text=text)
-
-    def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in self.processes:
-            process.wait(10)
 
 
 class Bridge:
     """A connection to the bridge; every verb waits for the switch's barrier."""
 
-    def __init__(self, servers: Servers) -> None:
-        self.servers = servers
+    def __init__(self, vswitch: Vswitch) -> None:
+        self.vswitch = vswitch
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(10)
-        self.socket.connect(str(servers.mgmt))
+        self.socket.connect(str(vswitch.door()))
         self.framer = frames.Framer()
         self.waiting: list[bytes] = []
         self.xid = 0

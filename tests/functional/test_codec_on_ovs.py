@@ -38,7 +38,8 @@ from openflow.flow import (
     match,
 )
 from openflow.match import Value
-from tests.functional.bridge import Bridge, Servers
+from tests.functional.bridge import Bridge
+from tests.functional.vswitch import Vswitch
 from tests.unit import codec_values
 from tests.unit.codec_values import context_of
 from tests.unit.test_codec_golden import FLOWS, blocks
@@ -54,19 +55,20 @@ QUICK = settings(
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    assert os.geteuid() == 0, "needs root"
-    made = Servers(tmp_path_factory.mktemp("ovs"))
+def vswitch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vswitch]:
+    made = Vswitch(tmp_path_factory.mktemp("ovs"))
     try:
-        made.start()
+        made.start_database()
+        made.start_switch()
+        made.add_bridge()
         yield made
     finally:
-        made.stop()
+        made.close()
 
 
 @pytest.fixture(scope="module")
-def connection(servers: Servers) -> Bridge:
-    made = Bridge(servers)
+def connection(vswitch: Vswitch) -> Bridge:
+    made = Bridge(vswitch)
     if OPTION not in made.options():
         assert made.do(session.option_add(made.next(), OPTION)) == []
     return made
@@ -93,7 +95,7 @@ def test_the_switch_introduces_itself(bridge: Bridge) -> None:
     """Features and echo are answered and read."""
     bridge.send(session.features_request(bridge.next()))
     told = session.features(bridge.receive(frames.FEATURES_REPLY))
-    shown = bridge.servers.vsctl("get", "bridge", "br0", "datapath_id").strip().strip('"')
+    shown = bridge.vswitch.vsctl("get", "bridge", "br-int", "datapath_id").strip().strip('"')
     assert told == session.Features(int(shown, 16), 254)
     bridge.send(session.echo_request(77, b"alive?"))
     answer = bridge.receive(frames.ECHO_REPLY)
@@ -172,7 +174,7 @@ def test_the_golden_flows_are_what_the_switch_makes_of_them(bridge: Bridge) -> N
     assert _three_groups(bridge) == []
     made = []
     for text, *_ in wanted:
-        bridge.servers.ofctl("add-flow", text)
+        bridge.vswitch.ofctl("add-flow", text)
         ((key, body),) = bridge.flows().items()
         made.append(f"{text}\nkey  {key.hex()}\nbody {body.hex()}\n")
         assert bridge.do(flows.delete_strict(key, bridge.next())) == []
@@ -201,7 +203,7 @@ def test_the_text_of_a_flow_means_the_flow(bridge: Bridge, wanted: list[Flow]) -
     """ovs-ofctl reads our one-line form, and makes the same flow of it."""
     bridge.clear()
     assert _three_groups(bridge) == []
-    bridge.servers.ofctl("add-flows", "-", text="".join(f"{flow_text(flow)}\n" for flow in wanted))
+    bridge.vswitch.ofctl("add-flows", "-", text="".join(f"{flow_text(flow)}\n" for flow in wanted))
     assert bridge.flows() == {flow.key: flow.body for flow in wanted}
 
 
@@ -218,7 +220,7 @@ def test_groups_come_back_as_they_were_sent(bridge: Bridge, wanted: list[GroupEn
     assert bridge.groups() == {group.id: group.body for group in changed}
     assert bridge.do(*(groups.delete(group.id, 5) for group in changed)) == []
     assert bridge.groups() == {}
-    bridge.servers.ofctl("add-groups", "-", text="".join(f"{group_text(group)}\n" for group in wanted))
+    bridge.vswitch.ofctl("add-groups", "-", text="".join(f"{group_text(group)}\n" for group in wanted))
     assert bridge.groups() == {group.id: group.body for group in wanted}
 
 
@@ -258,7 +260,7 @@ def test_a_flow_with_a_timeout_never_looks_like_ours(bridge: Bridge) -> None:
     """Somebody gave our flow a timeout: it would go away, so its bytes must differ from what we want."""
     ours = Flow(0, 1, MARKER, match(in_port=1), (), 10)
     text = flow_text(ours).replace("priority", "idle_timeout=1000,priority")
-    bridge.servers.ofctl("add-flow", text)
+    bridge.vswitch.ofctl("add-flow", text)
     assert bridge.flows() == {ours.key: ours.body + flows.ALTERED}
 
 

@@ -18,7 +18,8 @@ import pytest
 from openflow.codec.text import value_text
 from openflow.fields import TABLE
 from selvedge.topology import SegmentKind
-from tests.functional.test_switch_on_ovs import Agent, Ovs
+from tests.functional.test_switch_on_ovs import Agent
+from tests.functional.vswitch import Vswitch
 from tests.interpreter import Fabric, Packet, Switch
 from tests.packets import BROADCAST, advertise, arp, frame, ip, ipv4, ipv6, lla, solicit, udp
 from tests.unit.test_golden_flows import SCENARIOS
@@ -28,22 +29,22 @@ WIRE, PORTS = 5, range(10, 16)
 """The fabric's numbers on hv1: of the patch, and of the first interfaces."""
 
 
-class Bridge(Ovs):
+class Bridge(Vswitch):
     """br-int as an agent would make it, with interfaces at the fabric's numbers; an underlay that knows its peers."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.start()
+        self.start_database()
+        self.start_switch()
         self.add_bridge()
         for number, kind in ((1, "geneve"), (2, "vxlan")):
             options = [f"type={kind}", "options:remote_ip=flow", "options:key=flow", f"ofport_request={number}"]
-            self.vsctl("add-port", "br-int", kind, "--", "set", "interface", kind, *options)
+            self.add_interface("br-int", kind, *options)
         for number in (WIRE, *PORTS):
-            settings = ["type=internal", f"ofport_request={number}"]
-            self.vsctl("add-port", "br-int", f"t{number}", "--", "set", "interface", f"t{number}", *settings)
+            self.add_interface("br-int", f"t{number}", "type=internal", f"ofport_request={number}")
         self.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev")
-        self.vsctl("add-port", "br-phy", "phy", "--", "set", "interface", "phy", "type=internal")
-        namespace = ["nsenter", "-t", str(self._processes["ovs-vswitchd"].pid), "-n"]
+        self.add_interface("br-phy", "phy", "type=internal")
+        namespace = ["nsenter", "-t", str(self.pid("ovs-vswitchd")), "-n"]
         for words in ("addr add 192.0.2.1/24 dev br-phy", "link set br-phy up", "link set lo up"):
             subprocess.run([*namespace, "ip", *words.split()], check=True)
         for host in (2, 3):
@@ -52,10 +53,6 @@ class Bridge(Ovs):
         assert shown is not None
         self._ports = {int(there): int(here) for here, there in re.findall(r" (\d+)/(\d+): \(", shown[1])}
         assert sorted(self._ports.values())[:-1] == [1, 2, WIRE, *PORTS]
-
-    def appctl(self, *words: str) -> str:
-        """What ovs-vswitchd answers to a command."""
-        return self._run("ovs-appctl", "-t", str(self.directory / "ovs-vswitchd.ctl"), *words)
 
     def trace(self, packet: Packet, in_port: int) -> Counter[int]:
         """The OpenFlow ports by which a packet leaves, and how often."""

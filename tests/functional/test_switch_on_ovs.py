@@ -2,9 +2,9 @@
 
 import os
 import queue
-import subprocess
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,89 +14,20 @@ from openflow.flow import Bucket, Flow, GroupEntry, Load, Output, Resubmit, SetF
 from openflow.pipeline import FIRST_GROUP, GENEVE_OPTION, MARKER
 from openflow.programmer import Programmer
 from openflow.switch import Switch
+from tests.functional.vswitch import PROTOCOLS, Vswitch, wait_for
 
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
 G1, G2 = FIRST_GROUP + 1, FIRST_GROUP + 2
 NO_SUCH_PORT = 0xFF20
 """Not a port that a switch may have: refused when the flow is added."""
 
 
-class Ovs:
-    """An ovsdb-server and an ovs-vswitchd of the test's own in `directory`, with a bridge br-int."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.socket = directory / "br-int.mgmt"
-        self._environment = {**os.environ, "OVS_RUNDIR": str(directory), "OVS_LOGDIR": str(directory)}
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._run("ovsdb-tool", "create", str(directory / "conf.db"), SCHEMA)
-        self._start("ovsdb-server", str(directory / "conf.db"), f"--remote=punix:{directory}/db.sock")
-        wait_for((directory / "db.sock").exists)
-        self.vsctl("--no-wait", "init")
-
-    def start(self) -> None:
-        """Start ovs-vswitchd."""
-        self._start("ovs-vswitchd", f"unix:{self.directory}/db.sock", "--disable-system")
-
-    def kill(self) -> None:
-        """Kill ovs-vswitchd with SIGKILL."""
-        self._end("ovs-vswitchd")
-
-    def add_bridge(self) -> None:
-        settings = ["datapath_type=netdev", "fail_mode=secure", f"protocols={PROTOCOLS}"]
-        self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", *settings)
-
-    def _start(self, name: str, *arguments: str) -> None:
-        control = self.directory / f"{name}.ctl"
-        control.unlink(missing_ok=True)
-        log = (self.directory / f"{name}.out").open("ab")
-        self._processes[name] = subprocess.Popen(
-            ["unshare", "--net", name, *arguments, f"--unixctl={control}"],
-            env=self._environment,
-            stdout=log,
-            stderr=log,
-        )
-
-    def _end(self, name: str) -> None:
-        process = self._processes.pop(name)
-        process.kill()
-        process.wait(10)
-
-    def close(self) -> None:
-        for name in list(self._processes):
-            self._end(name)
-
-    def _run(self, *words: str) -> str:
-        done = subprocess.run(words, env=self._environment, check=False, capture_output=True, text=True, timeout=20)
-        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-        return done.stdout
-
-    def vsctl(self, *words: str) -> str:
-        return self._run("ovs-vsctl", f"--db=unix:{self.directory}/db.sock", *words)
-
-    def ofctl(self, command: str, *words: str) -> str:
-        return self._run("ovs-ofctl", "-O", "OpenFlow14", command, "br-int", *words)
-
-    def flows(self) -> set[str]:
-        """The flows as people read them, without counters."""
-        return set(self.ofctl("dump-flows", "--no-stats").splitlines()) - {""}
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
 class Agent:
     """A programmer and a switch's thread, joined as the agent's reactor joins them."""
 
-    def __init__(self, ovs: Ovs, **options: float) -> None:
+    def __init__(self, ovs: Vswitch, **options: float) -> None:
         self.programmer = Programmer()
         self.events: queue.SimpleQueue[SwitchEvent] = queue.SimpleQueue()
-        self.switch = Switch(str(ovs.socket), self.events.put, **options)  # type: ignore[arg-type]
+        self.switch = Switch(str(ovs.door()), self.events.put, **options)  # type: ignore[arg-type]
         self.seen: list[SwitchEvent] = []
         self.batches: list[Batch] = []
         self.switch.start()
@@ -145,10 +76,11 @@ class Agent:
 
 
 @pytest.fixture
-def ovs(tmp_path: Path) -> Iterator[Ovs]:
-    servers = Ovs(tmp_path)
+def ovs(tmp_path: Path) -> Iterator[Vswitch]:
+    servers = Vswitch(tmp_path)
     try:
-        servers.start()
+        servers.start_database()
+        servers.start_switch()
         servers.add_bridge()
         yield servers
     finally:
@@ -156,7 +88,7 @@ def ovs(tmp_path: Path) -> Iterator[Ovs]:
 
 
 @pytest.fixture
-def agent(ovs: Ovs) -> Iterator[Agent]:
+def agent(ovs: Vswitch) -> Iterator[Agent]:
     instance = Agent(ovs)
     yield instance
     instance.switch.stop()
@@ -177,7 +109,7 @@ def to_group(number: int, where: int = G1) -> Flow:
     return Flow(60, 50, MARKER << 56 | number, match(reg5=3, reg0=number), (ToGroup(where),))
 
 
-def test_programs_changes_and_leaves_foreign_entries_alone(ovs: Ovs, agent: Agent) -> None:
+def test_programs_changes_and_leaves_foreign_entries_alone(ovs: Vswitch, agent: Agent) -> None:
     """Groups, leaves and flows go in, change and go out again; a foreign flow and a foreign group stay as they are."""
     agent.until(Connected)
     ovs.ofctl("add-flow", "cookie=0x1234,table=0,priority=7,in_port=3,actions=drop")
@@ -204,7 +136,7 @@ def test_programs_changes_and_leaves_foreign_entries_alone(ovs: Ovs, agent: Agen
     assert agent.switch.counters.errors == 0
 
 
-def test_resync_of_what_is_there_sends_nothing(ovs: Ovs, agent: Agent) -> None:
+def test_resync_of_what_is_there_sends_nothing(ovs: Vswitch, agent: Agent) -> None:
     """A new agent that wants what is in the switch sends no message that changes anything; held, it deletes nothing."""
     wanted: list[Flow | GroupEntry] = [*(flow(number) for number in range(500)), group(G1, *range(1, 40)), to_group(1)]
     agent.want(*wanted)
@@ -227,16 +159,16 @@ def test_resync_of_what_is_there_sends_nothing(ovs: Ovs, agent: Agent) -> None:
         heir.switch.stop()
 
 
-def test_vswitchd_killed_is_replayed(ovs: Ovs, agent: Agent) -> None:
+def test_vswitchd_killed_is_replayed(ovs: Vswitch, agent: Agent) -> None:
     """vswitchd dies by SIGKILL and returns empty: one `Disconnected`, then everything goes in again by one bundle."""
     agent.want(*(flow(number) for number in range(500)), group(G1, 1, 2), to_group(1))
     agent.settle()
     before = ovs.flows()
-    ovs.kill()
+    ovs.stop("ovs-vswitchd", signal.SIGKILL)
     lost = agent.until(Disconnected)
     assert not agent.programmer.synced, lost
     agent.want(flow(500))
-    ovs.start()
+    ovs.start_switch()
     agent.until(Connected)
     agent.settle()
     assert before < ovs.flows()
@@ -244,7 +176,7 @@ def test_vswitchd_killed_is_replayed(ovs: Ovs, agent: Agent) -> None:
     assert sum(isinstance(event, Disconnected) for event in agent.seen) == 1
 
 
-def test_bridge_deleted_and_made_again(ovs: Ovs, agent: Agent) -> None:
+def test_bridge_deleted_and_made_again(ovs: Vswitch, agent: Agent) -> None:
     """The bridge vanishes and returns: the same replay."""
     agent.want(flow(1))
     agent.settle()
@@ -256,7 +188,7 @@ def test_bridge_deleted_and_made_again(ovs: Ovs, agent: Agent) -> None:
     assert len(ovs.flows()) == 1
 
 
-def test_refused_flow_fails_its_owner_only(ovs: Ovs, agent: Agent) -> None:
+def test_refused_flow_fails_its_owner_only(ovs: Vswitch, agent: Agent) -> None:
     """One owner's flow outputs to an impossible port: 99 owners go in, that one fails and says why, later it works."""
     for number in range(100):
         agent.want(flow(number, NO_SUCH_PORT if number == 42 else 1), to_group(number), owner=f"port{number}")
@@ -273,7 +205,7 @@ def test_refused_flow_fails_its_owner_only(ovs: Ovs, agent: Agent) -> None:
     assert len(ovs.flows()) == 200
 
 
-def test_missing_group_is_named_at_the_commit(ovs: Ovs, agent: Agent) -> None:
+def test_missing_group_is_named_at_the_commit(ovs: Vswitch, agent: Agent) -> None:
     """A flow refers to a group that nobody made: its owner fails, the others go in."""
     for number in range(20):
         agent.want(to_group(number, G2 if number == 5 else G1), owner=f"port{number}")
@@ -285,7 +217,7 @@ def test_missing_group_is_named_at_the_commit(ovs: Ovs, agent: Agent) -> None:
     assert len(ovs.flows()) == 19
 
 
-def test_full_table(ovs: Ovs, agent: Agent) -> None:
+def test_full_table(ovs: Vswitch, agent: Agent) -> None:
     """Table 0 takes 40 flows: it is filled, whoever does not fit fails by name, and goes in when there is room."""
     words = ["--", "--id=@t", "create", "Flow_Table", "flow_limit=40", "overflow_policy=refuse"]
     ovs.vsctl(*words, "--", "set", "Bridge", "br-int", "flow_tables:0=@t")
@@ -314,7 +246,7 @@ def test_thousands_of_refused_flows_do_not_block(agent: Agent) -> None:
     assert agent.switch.counters.errors == 10_000
 
 
-def test_geneve_option_is_mapped_once(ovs: Ovs, agent: Agent) -> None:
+def test_geneve_option_is_mapped_once(ovs: Vswitch, agent: Agent) -> None:
     """The option is mapped at the first connection; the second finds it, and flows that match it as they should be."""
     agent.until(Connected)
     tunnel = Flow(5, 5, MARKER << 56, match(in_port=1, tun_metadata0=(7, 0xFFFFFFFF)), (), 40)
@@ -333,9 +265,9 @@ def test_geneve_option_is_mapped_once(ovs: Ovs, agent: Agent) -> None:
     assert heir.switch.counters.errors == 0
 
 
-def test_geneve_slot_taken_by_another(ovs: Ovs) -> None:
+def test_geneve_slot_taken_by_another(ovs: Vswitch) -> None:
     """Somebody mapped another option to our field: it is said, by name, and left alone; the rest goes on."""
-    wait_for(ovs.socket.exists)
+    wait_for(ovs.door().exists)
     ovs.ofctl("add-tlv-map", "{class=0xffff,type=0,len=4}->tun_metadata0")
     agent = Agent(ovs)
     trouble = agent.until(Trouble)
@@ -348,7 +280,7 @@ def test_geneve_slot_taken_by_another(ovs: Ovs) -> None:
     assert len(ovs.flows()) == 1
 
 
-def test_bridge_without_openflow_14(ovs: Ovs) -> None:
+def test_bridge_without_openflow_14(ovs: Vswitch) -> None:
     """The bridge does not speak our version: it is said once by the setting's name; when it learns to, we connect."""
     ovs.vsctl("set", "bridge", "br-int", "protocols=OpenFlow13")
     agent = Agent(ovs)
@@ -364,18 +296,18 @@ def test_bridge_without_openflow_14(ovs: Ovs) -> None:
         agent.switch.stop()
 
 
-def test_idle_connection_is_kept_and_a_silent_switch_is_left(ovs: Ovs) -> None:
+def test_idle_connection_is_kept_and_a_silent_switch_is_left(ovs: Vswitch) -> None:
     """Silence is probed by an echo, which keeps the connection; a switch that stands still counts as lost."""
     agent = Agent(ovs, probe=0.1, dead=0.6)
     agent.until(Connected)
     time.sleep(1.0)
     assert agent.events.empty()
-    process = ovs._processes["ovs-vswitchd"]
-    process.send_signal(19)
+    vswitchd = ovs.pid("ovs-vswitchd")
+    os.kill(vswitchd, signal.SIGSTOP)
     try:
         lost = agent.until(Disconnected)
     finally:
-        process.send_signal(18)
+        os.kill(vswitchd, signal.SIGCONT)
     assert isinstance(lost, Disconnected)
     assert "silent" in lost.reason
     agent.until(Connected)

@@ -8,13 +8,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+from tests.functional.vswitch import Vswitch
+
 ROOT = Path(__file__).resolve().parents[2]
 SWITCH, PEER = "192.0.2.1", "192.0.2.2"
 
@@ -57,11 +57,9 @@ class Underlay:
     """The two namespaces, and the switch in the first."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
         tag = f"sv{os.getpid()}"
         self.here, self.there = f"{tag}a", f"{tag}b"
-        self._environment = os.environ | {"OVS_RUNDIR": str(directory), "OVS_LOGDIR": str(directory)}
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self.vswitch = Vswitch(directory, ("ip", "netns", "exec", self.here))
 
     def up(self) -> None:
         for namespace in (self.here, self.there):
@@ -70,50 +68,29 @@ class Underlay:
         for namespace in (self.here, self.there):
             self.ip("-n", namespace, "link", "set", "eth0", "up")
         self.ip("-n", self.there, "addr", "add", f"{PEER}/24", "dev", "eth0")
-        database, socket = self.directory / "conf.db", self.directory / "db.sock"
-        subprocess.run(["ovsdb-tool", "create", str(database), SCHEMA], check=True)
-        self._start("ovsdb-server", str(database), f"--remote=punix:{socket}", f"--unixctl={self.directory / 'db.ctl'}")
-        while not socket.exists():
-            time.sleep(0.01)
-        self._start("ovs-vswitchd", f"unix:{socket}", "--disable-system", f"--unixctl={self.directory / 'vs.ctl'}")
-        self.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev")
-        self.vsctl("add-port", "br-phy", "eth0")
+        vswitch = self.vswitch
+        vswitch.start_database()
+        vswitch.start_switch()
+        vswitch.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev")
+        vswitch.vsctl("add-port", "br-phy", "eth0")
         self.ip("-n", self.here, "addr", "add", f"{SWITCH}/24", "dev", "br-phy")
         self.ip("-n", self.here, "link", "set", "br-phy", "up")
-        self.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
+        vswitch.add_bridge()
         options = ("type=geneve", "options:remote_ip=flow", "options:key=flow", f"options:local_ip={SWITCH}")
-        self.vsctl("add-port", "br-int", "tunnel", "--", "set", "interface", "tunnel", *options)
-        self.vsctl("add-port", "br-int", "vm0", "--", "set", "interface", "vm0", "type=internal")
+        vswitch.add_interface("br-int", "tunnel", *options)
+        vswitch.add_interface("br-int", "vm0", "type=internal")
         self.ip("-n", self.here, "link", "set", "vm0", "up")
         flow = f"in_port=vm0,dl_type=0x88b5,actions=set_field:{PEER}->tun_dst,set_field:7->tun_id,output:tunnel"
-        subprocess.run(
-            ["ovs-ofctl", "--names", "add-flow", str(self.directory / "br-int.mgmt"), flow],
-            env=self._environment,
-            check=True,
-        )
+        vswitch.ofctl("add-flow", flow)
 
     def down(self) -> None:
-        for daemon in reversed(self._daemons):
-            daemon.terminate()
-            daemon.wait(10)
+        self.vswitch.close()
         for namespace in (self.here, self.there):
             with contextlib.suppress(subprocess.CalledProcessError):
                 self.ip("netns", "del", namespace)
 
     def ip(self, *arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True)
-
-    def vsctl(self, *arguments: str) -> None:
-        subprocess.run(["ovs-vsctl", f"--db=unix:{self.directory / 'db.sock'}", *arguments], check=True, timeout=20)
-
-    def appctl(self, *arguments: str) -> str:
-        command = ["ovs-appctl", "-t", str(self.directory / "vs.ctl"), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
-
-    def _start(self, *command: str) -> None:
-        log = (self.directory / f"{command[0]}.log").open("ab")
-        inside = ["ip", "netns", "exec", self.here, *command]
-        self._daemons.append(subprocess.Popen(inside, env=self._environment, stdout=log, stderr=log))
 
     def python(self, namespace: str, script: str) -> list[str]:
         return ["ip", "netns", "exec", namespace, sys.executable, "-c", script]
@@ -123,8 +100,8 @@ class Underlay:
 
     def forget(self) -> None:
         """What only a restart of vswitchd does in life: it knows no neighbour and has no cached flow."""
-        self.appctl("tnl/neigh/flush")
-        self.appctl("revalidator/purge")
+        self.vswitch.appctl("tnl/neigh/flush")
+        self.vswitch.appctl("revalidator/purge")
 
     def first_packet_arrives(self) -> bool:
         with subprocess.Popen(self.python(self.there, LISTEN), stdout=subprocess.PIPE) as listener:
@@ -148,7 +125,7 @@ def test_the_first_packet_to_a_new_peer_is_not_lost(underlay: Underlay) -> None:
     """Nobody has asked for the peer yet: one probe, and the first packet arrives. vswitchd forgets while the kernel
     still knows: the packet would be lost, and after another probe it is not."""
     underlay.warm()
-    assert PEER in underlay.appctl("tnl/neigh/show")
+    assert PEER in underlay.vswitch.appctl("tnl/neigh/show")
     assert underlay.first_packet_arrives()
     underlay.forget()
     assert not underlay.first_packet_arrives(), "without a probe the first packet should be lost: what is tested here?"
