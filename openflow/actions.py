@@ -17,8 +17,6 @@ IN_PORT = 0xFFFFFFF8
 CONTROLLER = 0xFFFFFFFD
 LOCAL = 0xFFFFFFFE
 ANY = 0xFFFFFFFF
-NO_BUFFER = 0xFFFF
-"""`Output.max_len`: send the whole packet to the controller (OFPCML_NO_BUFFER)."""
 
 NICIRA = 0x00002320
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from openflow.compilers import BASE, COMPILERS
-from openflow.facts import SELF, Fact, Self, name
+from openflow.facts import Fact, name
 from openflow.flow import Flow, GroupEntry
 from openflow.relations import Node, Row, View, rows
 from selvedge.topology import Endpoint, Host, Ref
@@ -251,11 +251,6 @@ class Engine:
     def fact(self, ref: Ref) -> Fact | None:
         """The newest state of a fact, malformed or not."""
         return self._facts.get(ref) or self._misunderstood.get(ref)
-
-    def is_local(self, endpoint: str) -> bool:
-        """Whether a port is known and bound to us."""
-        fact, me = self._facts.get(Ref("endpoint", endpoint)), self._facts.get(SELF)
-        return isinstance(fact, Endpoint) and isinstance(me, Self) and fact.host == me.host
 
     def owners_of(self, endpoint: str) -> tuple[Owner, ...]:
         """The owners of all that a port's traffic depends on here: a port is wired when none of them is pending."""

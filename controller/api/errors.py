@@ -115,10 +115,6 @@ class AgentNotFound(NotFound):
     text = "Agent {id} could not be found."
 
 
-class SubnetPoolNotFound(NotFound):
-    text = "Subnet pool {id} could not be found."
-
-
 class NetworkInUse(Conflict):
     text = "Unable to complete operation on network {id}. There are one or more ports still in use on the network."
 

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-MAC_BITS = 48
-
 
 class Space(NamedTuple):
     """A subnet as numbers: its version (4, 6), its first and last address, and the length of its prefix."""

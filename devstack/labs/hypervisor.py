@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack.labs import netns, ovsdb
-from devstack.labs.process import Daemon, LabError, wait_for
+from devstack.labs.process import Daemon, LabError
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 PHYSNET = "physnet1"
@@ -165,10 +165,6 @@ class Hypervisor:
     def trace(self, flow: str, bridge: str = "br-int") -> str:
         """`ovs-appctl ofproto/trace` of a packet."""
         return self.run("ovs-appctl", "ofproto/trace", bridge, flow)
-
-    def wait_bridge(self, bridge: str = "br-int", timeout: float = 10.0) -> None:
-        """Return once the bridge answers OpenFlow."""
-        wait_for(f"{self.name}'s {bridge}", lambda: listens(self.rundir / f"{bridge}.mgmt"), timeout)
 
     def forget(self) -> None:
         """Remove what the agent keeps on disk: as if the hypervisor were installed anew."""

@@ -8,8 +8,8 @@ import struct
 
 from openflow.codec.frames import FLOW_MOD, FLOW_STATS, LARGEST, VERSION, BadMessage, multipart_of, multipart_request
 
-ADD, MODIFY, MODIFY_STRICT, DELETE, DELETE_STRICT = 0, 1, 2, 3, 4
-"""Commands of a flow mod."""
+ADD, DELETE, DELETE_STRICT = 0, 3, 4
+"""Commands of a flow mod. Those that modify are not for us: they keep the cookie, and do nothing without such a flow."""
 
 ALL_TABLES = 0xFF
 _ANY = 0xFFFFFFFF
@@ -26,8 +26,7 @@ ALTERED = b"\xffaltered"
 def flow_mod(command: int, key: bytes, body: bytes, xid: int, cookie_mask: int = 0) -> bytes:
     """A flow mod for `Flow.key` and `Flow.body`.
 
-    ADD adds or replaces. The two MODIFYs keep the cookie, and change nothing where no such flow is.
-    With a `cookie_mask` modify and delete reach only flows whose cookie has the body's bits under that mask.
+    ADD adds or replaces. With a `cookie_mask` the DELETEs reach only flows whose cookie has the body's bits under it.
     Raises `BadMessage` when the message would be longer than 65,535 bytes.
     """
     length = 34 + len(key) + len(body) + 3
@@ -55,11 +54,6 @@ def flow_mod(command: int, key: bytes, body: bytes, xid: int, cookie_mask: int =
 def add(key: bytes, body: bytes, xid: int) -> bytes:
     """Adds the flow, or replaces the one with this key."""
     return flow_mod(ADD, key, body, xid)
-
-
-def modify_strict(key: bytes, body: bytes, xid: int) -> bytes:
-    """Gives the flow with exactly this key other instructions. Not another cookie: that takes `add`."""
-    return flow_mod(MODIFY_STRICT, key, body, xid)
 
 
 def delete_strict(key: bytes, xid: int, cookie: int = 0, cookie_mask: int = 0) -> bytes:

@@ -136,9 +136,7 @@ def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = Tr
         if kind == 0:
             result.append(Output(draw(st.integers(1, 0xFEFF))))
         elif kind == 1:
-            result.append(
-                draw(st.sampled_from([InPort(), Output(CONTROLLER, 0xFFFF), Output(CONTROLLER, 128), Output(LOCAL)]))
-            )
+            result.append(draw(st.sampled_from(SPECIAL)))
         elif kind == 2 and groups:
             result.append(ToGroup(draw(st.sampled_from(GROUPS))))
         elif kind == 3:
