@@ -9,7 +9,7 @@ import struct
 from openflow.codec.frames import FLOW_MOD, FLOW_STATS, LARGEST, VERSION, BadMessage, multipart_of, multipart_request
 
 ADD, DELETE, DELETE_STRICT = 0, 3, 4
-"""Commands of a flow mod. Those that modify are not for us: they keep the cookie, and do nothing without such a flow."""
+"""Commands of a flow mod. We never modify: that keeps the cookie, and does nothing where there is no such flow."""
 
 ALL_TABLES = 0xFF
 _ANY = 0xFFFFFFFF
