@@ -4,7 +4,7 @@
 set -eu
 
 packages="openvswitch-switch rabbitmq-server postgresql mininet iproute2 iputils-ping ethtool tcpdump procps util-linux
-python3 python3-venv python3-openvswitch"
+python3 python3-venv"
 
 home=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$home"

@@ -35,7 +35,7 @@ from neutron_lib.api.definitions import (
     subnet,
 )
 from oslo_config import cfg
-from webob import exc  # type: ignore[import-untyped]
+from webob import exc
 
 from controller.api import agents, errors, networks, ports, subnets
 from controller.api.attributes import ADMIN, NOBODY, REQUIRED, UNSET, Attribute, Who, convert

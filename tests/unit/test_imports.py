@@ -1,10 +1,12 @@
-"""The house's walls: which package may import which (DESIGN: folders), held by reading the source.
+"""The house's walls: which package may import which (ARCHITECTURE.md, the rooms), held by reading the source.
 
 `controller` knows nothing of switches, `agents` nothing of databases, `openflow` alone knows the OpenFlow library, and
 `selvedge`, the language between them, knows none of them.
 """
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,32 @@ def test_a_package_imports_only_what_its_room_allows(package: str) -> None:
             if top in ONLY_IN and package not in ONLY_IN[top]:
                 wrong.append(f"{path.relative_to(ROOT)}:{line}: {package} may not use {name}")
     assert not wrong, "\n".join(wrong)
+
+
+DISTRIBUTION = {
+    "oslo_concurrency": "oslo.concurrency",
+    "oslo_config": "oslo.config",
+    "oslo_log": "oslo.log",
+    "oslo_messaging": "oslo.messaging",
+    "sqlalchemy": "SQLAlchemy",
+}
+"""What a package is called where it is installed from, if not by its own name."""
+
+BY_NAME_ONLY = {"psycopg"}
+"""Used without an import: the driver in a database's URL."""
+
+
+def test_every_library_is_declared_and_explained_and_no_other() -> None:
+    """setup.cfg requires exactly what the four packages import, and README's table says why each is there."""
+    text = (ROOT / "setup.cfg").read_text()
+    lines = text.partition("install_requires =\n")[2].partition("\n\n")[0].split()
+    required = {re.split(r"[\[>]", line)[0] for line in lines}
+    tops = {name.partition(".")[0] for package in MAY_IMPORT for path in sources(package) for _, name in imported(path)}
+    strangers = tops - set(sys.stdlib_module_names) - OURS
+    assert required == {DISTRIBUTION.get(name, name) for name in strangers} | BY_NAME_ONLY
+    table = (ROOT / "README.md").read_text().partition("| dependency |")[2]
+    named = {name for row in table.splitlines() for name in re.findall(r"[\w.-]+", "|".join(row.split("|")[1:2]))}
+    assert {name.lower() for name in required} <= {name.lower() for name in named}
 
 
 def test_every_package_is_installed_and_nothing_else() -> None:
