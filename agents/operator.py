@@ -154,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
         command("owner", owner, "the object that a flow's cookie leads to"),
     ]
     for sub in local:
-        sub.add_argument("--state-dir", default="/var/lib/selvedge", help="the agent's (default: %(default)s)")
+        sub.add_argument("--state-dir", default="/var/lib/selvedge-agent", help="the agent's (default: %(default)s)")
     local[1].add_argument("object", nargs="?", help="only flows of this port, network or host")
     local[1].add_argument("--ovs-rundir", default="/var/run/openvswitch", help="(default: %(default)s)")
     local[1].add_argument("--bridge", default="br-int", help="(default: %(default)s)")

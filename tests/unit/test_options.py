@@ -1,5 +1,6 @@
 """Options are read at once, arrive parsed, and a wrong one is named in one line."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,34 @@ def test_a_file_that_is_none_names_itself(write: Write, content: str) -> None:
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(options.BadOption, match=r"/no/such/file"):
         options.load_controller(["--config-file", "/no/such/file"])
+
+
+SAMPLES = Path(__file__).resolve().parents[2] / "devstack" / "etc"
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "groups"),
+    [
+        ("controller.conf", options.load_controller, options.CONTROLLER_GROUPS),
+        ("agent.conf", options.load_agent, options.AGENT_GROUPS),
+    ],
+)
+def test_the_sample_has_every_option_and_no_other(
+    name: str, load: Callable[[list[str]], Any], groups: options.Groups
+) -> None:
+    """What is commented out is the default; what is not can be loaded."""
+    path = SAMPLES / name
+    section, told, commented = "", set[tuple[str, str]](), dict[tuple[str, str], str]()
+    for line in path.read_text().splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = header[1]
+        elif line_of := re.fullmatch(r"(# )?(\w+) = (.*)", line):
+            told.add((section, line_of[2]))
+            if line_of[1]:
+                commented[section, line_of[2]] = line_of[3]
+    declared = {(group or "DEFAULT", option.dest): option for group, known in groups.items() for option in known}
+    assert told == declared.keys()
+    load(["--config-file", str(path)])
+    for place, text in commented.items():
+        option = declared[place]
+        assert option.dest == "host" or option.type(text) == option.type(option.default), place
