@@ -19,13 +19,14 @@ from collections.abc import Iterable, Iterator
 from agents import bridge, interest, report
 from agents.calls import Answer
 from agents.conditions import WAITING, Conditions, Settings, Status, named
-from agents.effects import Call, Effect, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.topics import Change, Topics
 from agents.wiring import Claims, Wiring
+from openflow.announce import Packet, announcement
 from openflow.batch import Confirmed, Connected, Disconnected, Rejected, SwitchEvent, Trouble
 from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
 from openflow.incremental import Engine
@@ -85,6 +86,7 @@ class Core:
         self._failed: dict[tuple[object, ...], str] = {}
         self._peers: frozenset[str] = frozenset()
         self._warm_again = False
+        self._arrived: set[str] = set()
         self.engine.apply([Self(settings.host, settings.tunnel_ip)])
 
     # --- in
@@ -110,6 +112,9 @@ class Core:
         if not self.settled and self.in_sync:
             self.settled = self._recheck_all = True
             self._judge_ports()
+            self._arrived.clear()  # they were here before us, and the wire knows them
+        if packets := tuple(self._announcements()):
+            yield Announce(packets)
         yield from self._tell()
         self._news.tell()
 
@@ -324,8 +329,20 @@ class Core:
             self.wiring.doubt(port)  # it is bound here on our word only: to say that it is unplugged releases it
         if status.state != "pending":
             self.wiring.want(port, "unplugged" if unplugged else status.state)
+        if status.state == "up" and (before is None or before.state != "up"):
+            self._arrived.add(port)
         if status != before and status.state == "down" and before is not None and before.state == "up":
             self._news.add(logging.INFO, "ports down", f"{port}: {status.reason}")
+
+    def _announcements(self) -> Iterator[Packet]:
+        """For ports on provider networks that came up: their switches learn that they are here now."""
+        arrived, self._arrived = self._arrived, set()
+        for port in sorted(arrived):
+            endpoint = self.engine.fact(Ref("endpoint", port))
+            if isinstance(endpoint, Endpoint):
+                segment = self.engine.fact(Ref("segment", endpoint.segment))
+                if isinstance(segment, Segment) and segment.kind not in OVERLAYS:
+                    yield announcement(segment, endpoint)
 
     # --- the controllers
 

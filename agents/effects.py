@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agents.calls import Answer, Kind, Question
 from agents.ovsdb import DatabaseEvent, Operations
 from agents.session import FeedEvent
+from openflow.announce import Packet
 from openflow.batch import Batch, SwitchEvent
 
 Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
@@ -39,4 +40,10 @@ class Warm(NamedTuple):
     again: bool
 
 
-Effect = Call | Transact | Submit | Warm
+class Announce(NamedTuple):
+    """Send these packets now."""
+
+    packets: tuple[Packet, ...]
+
+
+Effect = Call | Transact | Submit | Warm | Announce

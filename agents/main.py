@@ -24,6 +24,7 @@ from agents.ovsdb import Database, Operations
 from agents.reactor import STOP, Queue, Reactor
 from agents.session import Session
 from agents.underlay import Underlay
+from openflow.announce import Packet
 from openflow.batch import Batch
 from openflow.pipeline import GENEVE_OPTION
 from openflow.switch import Switch
@@ -69,6 +70,9 @@ class IOThreads:
 
     def call(self, kind: Kind, request: Question) -> None:
         self.calls.submit(kind, request)
+
+    def send(self, packet: Packet) -> None:
+        self.switch.send(packet)
 
     def warm(self, peers: frozenset[str], again: bool) -> None:
         self.underlay.want(peers, again)

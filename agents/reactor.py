@@ -22,8 +22,9 @@ import msgspec
 from agents import report
 from agents.calls import Kind, Question
 from agents.core import Core
-from agents.effects import Call, Effect, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
 from agents.ovsdb import Operations
+from openflow.announce import Packet
 from openflow.batch import Batch
 
 LOG = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Threads(Protocol):
     def submit(self, batch: Batch) -> None: ...
     def call(self, kind: Kind, request: Question) -> None: ...
     def warm(self, peers: frozenset[str], again: bool) -> None: ...
+    def send(self, packet: Packet) -> None: ...
     def counters(self) -> dict[str, int]: ...
 
 
@@ -110,6 +112,9 @@ class Reactor:
                 self._threads.transact(operations)
             case Warm(peers, again):
                 self._threads.warm(peers, again)
+            case Announce(packets):
+                for packet in packets:
+                    self._threads.send(packet)
 
     def _write_status(self, now: float) -> None:
         document = {

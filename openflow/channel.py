@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from openflow.announce import Packet
 from openflow.batch import Batch, Confirmed, Connected, Key, Refusal, Rejected, SwitchEvent, Trouble
-from openflow.codec import bundles, errors, flows, frames, groups, session
+from openflow.codec import bundles, errors, flows, frames, groups, packets, session
 from openflow.codec.session import Option
 from openflow.pipeline import MARKER
 
@@ -254,6 +255,10 @@ class Channel:
         self._counters.bundles += 1
         self._counters.flow_mods_sent += len(batch.stale) + len(batch.flows)
         self._counters.group_mods_sent += len(batch.groups) + len(batch.dropped)
+
+    def send(self, packet: Packet) -> None:
+        """Have the switch send a packet. Nobody waits for it; a refusal is counted as an error."""
+        self.outgoing.put(packets.packet_out(packet.frame, packet.actions, self._next()))
 
     def _decide(self, bundle: Bundle) -> None:
         """All of the bundle has been judged: commit it, or throw it away."""

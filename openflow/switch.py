@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from openflow.announce import Packet
 from openflow.batch import Batch, Disconnected, SwitchEvent, Trouble
 from openflow.channel import Channel, ChannelLost, Counters
 from openflow.pipeline import GENEVE_OPTION
@@ -59,14 +60,19 @@ class Switch(threading.Thread):
         self._option = option
         self._retry = retry
         self._probe, self._dead = probe, dead
-        self._batches: deque[Batch] = deque()
+        self._orders: deque[Batch | Packet] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
 
     def submit(self, batch: Batch) -> None:
         """Send this as one bundle; `Confirmed` or `Rejected` follows, or `Disconnected`. A batch that was made for an
         earlier connection is dropped: its maker has been told, or is about to be, that the connection is another."""
-        self._batches.append(batch)
+        self._orders.append(batch)
+        os.eventfd_write(self._wake, 1)
+
+    def send(self, packet: Packet) -> None:
+        """Have the switch send a packet, if it is connected; nothing follows."""
+        self._orders.append(packet)
         os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
@@ -145,10 +151,13 @@ class Switch(threading.Thread):
         poll.register(sock, select.POLLIN)
         waiting_to_write = False
         while not self._stopping:
-            while self._batches:
-                batch = self._batches.popleft()
-                if batch.connection == channel.connection and channel.ready:
-                    channel.submit(batch)
+            while self._orders:
+                order = self._orders.popleft()
+                if isinstance(order, Packet):
+                    if channel.ready:
+                        channel.send(order)
+                elif order.connection == channel.connection and channel.ready:
+                    channel.submit(order)
             if self._write(sock, channel) != waiting_to_write:
                 waiting_to_write = not waiting_to_write
                 poll.modify(sock, select.POLLIN | (select.POLLOUT if waiting_to_write else 0))

@@ -97,6 +97,10 @@ def rpc_transport(conf: cfg.ConfigOpts, host: str, process: str, lock_path: str 
     for name, value in ours.items():
         settings.set_default(name, value, group="oslo_messaging_rabbit")
     if lock_path is not None:
+        if not Path(f"/proc/{os.getpgrp()}").exists():
+            # oslo.messaging tells processes apart by the start of their group's leader. Ours has ended (a shell that
+            # started us and went); without one every call would fail.
+            os.setpgid(0, 0)
         Path(lock_path).mkdir(parents=True, exist_ok=True)
         lockutils.set_defaults(lock_path)
     oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)

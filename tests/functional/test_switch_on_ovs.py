@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from openflow.announce import announcement
 from openflow.batch import Batch, Confirmed, Connected, Disconnected, Key, Rejected, SwitchEvent, Trouble
 from openflow.flow import Bucket, Flow, GroupEntry, Load, Output, Resubmit, SetField, ToGroup, match
-from openflow.pipeline import FIRST_GROUP, GENEVE_OPTION, MARKER
+from openflow.pipeline import DELIVER, FIRST_GROUP, GENEVE_OPTION, MARKER, PROVIDER
 from openflow.programmer import Programmer
 from openflow.switch import Switch
+from selvedge.topology import Endpoint, Segment
 from tests.functional.vswitch import PROTOCOLS, Vswitch, wait_for
 
 G1, G2 = FIRST_GROUP + 1, FIRST_GROUP + 2
@@ -157,6 +159,25 @@ def test_resync_of_what_is_there_sends_nothing(ovs: Vswitch, agent: Agent) -> No
         assert heir.switch.counters.flow_mods_sent == 1
     finally:
         heir.switch.stop()
+
+
+def test_an_announcement_takes_the_segments_way_onto_the_wire(ovs: Vswitch, agent: Agent) -> None:
+    """The frame goes through DELIVER, where the segment's own flow (and no other's) sends it on."""
+    agent.until(Connected)
+    ways = [
+        Flow(DELIVER.number, 100, MARKER << 56 | key, match(reg0=key, reg5=PROVIDER), (Output(1000 + key),))
+        for key in (7, 8)
+    ]
+    agent.want(*ways)
+    agent.settle()
+    segment = Segment("s", 7, "n", "vlan", 100, "physnet1", 1500)
+    agent.switch.send(announcement(segment, Endpoint("p", 1, "s", "hv1", "fa:16:3e:00:00:01")))
+    agent.want(flow(1))
+    agent.settle()  # what is sent later is answered later
+    dump = ovs.ofctl("dump-flows").splitlines()
+    counts = {key: next(line for line in dump if f"reg0={key:#x}" in line) for key in (7, 8)}
+    assert "n_packets=1, n_bytes=60," in counts[7]
+    assert "n_packets=0," in counts[8]
 
 
 def test_vswitchd_killed_is_replayed(ovs: Vswitch, agent: Agent) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from agents.calls import Answer
 from agents.conditions import Settings
 from agents.core import Core
-from agents.effects import Call, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Event, Submit, Transact, Warm
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from openflow.batch import Batch, Confirmed, Connected, Disconnected, Refusal, Rejected
@@ -224,6 +224,8 @@ class World:
         self.controller = Controller(self)
         self.switch = FakeSwitch(self)
         self.peers: frozenset[str] = frozenset()
+        self.announced: list[str] = []
+        """The MACs of which the agent told the wire that they are here."""
         self.ofports = 10
         self.connected = False
         self.start()
@@ -300,6 +302,8 @@ class World:
                 self.say("database", Transacted("bridge", None))
             case Warm(peers, _):
                 self.peers = peers
+            case Announce(packets):
+                self.announced += [packet.frame[6:12].hex(":") for packet in packets]
 
     def deliver(self, source: str, most: int = 1) -> list[Any]:
         waiting = self.queues.get(source) or deque()

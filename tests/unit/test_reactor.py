@@ -244,6 +244,26 @@ def test_missing_provider_bridge_fails_its_ports_only(world: World) -> None:
     world.check()
 
 
+def test_the_wire_is_told_who_came(world: World) -> None:
+    """A VLAN port that comes up is announced once, an overlay's is not; nobody is when the agent restarts."""
+    overlay, vlan = world.controller.create(1, "s1", HERE), world.controller.create(2, "s2", HERE)
+    world.plug(overlay, ofport=5)
+    world.settle()
+    assert world.announced == []
+    world.plug(vlan, ofport=6)
+    world.settle()
+    assert world.announced == ["fa:16:3e:00:00:02"]
+    world.start()
+    world.settle()
+    world.check()
+    assert world.announced == ["fa:16:3e:00:00:02"]
+    world.unplug(vlan)
+    world.settle()
+    world.plug(vlan, ofport=7)
+    world.settle()
+    assert world.announced == ["fa:16:3e:00:00:02"] * 2
+
+
 def test_deleted_integration_bridge_is_made_again(world: World) -> None:
     world.rows.delete_bridge("br-int")
     world.monitor()

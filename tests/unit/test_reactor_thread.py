@@ -14,6 +14,7 @@ from agents.core import Core
 from agents.ovsdb import Loaded, Operations, Transacted, Updated
 from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
 from agents.session import FeedUp
+from openflow.announce import Packet
 from openflow.batch import Batch, Connected
 from tests.unit.rows import Rows
 from tests.unit.surroundings import SETTINGS, Controller
@@ -44,6 +45,9 @@ class Answering:
 
     def warm(self, peers: frozenset[str], again: bool) -> None:
         self.peers.append(peers)
+
+    def send(self, packet: Packet) -> None:
+        raise AssertionError(f"nothing is plugged, so nothing is to be announced: {packet}")
 
     def counters(self) -> dict[str, int]:
         return {"messages_received": 7}
