@@ -150,8 +150,12 @@ class Lab:
             raise LabError(f"a lab has 1 to {MOST_HYPERVISORS} hypervisors and at least one controller")
         for name in ("selvedge-agent", "selvedge-controller"):
             program(name)
-        self.state.mkdir(parents=True, exist_ok=True)
-        if any(self.state.iterdir()):  # `down` removes the directory
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            empty = not any(self.state.iterdir())
+        except OSError as error:
+            raise LabError(f"{self.state}: {error.strerror}") from error
+        if not empty:  # `down` removes the directory
             raise LabError(f"{self.state} is not empty; 'devstack/lab down' removes a lab's rest, or choose another")
         began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
@@ -203,7 +207,8 @@ class Lab:
     def down(self) -> None:
         """Remove everything, whatever state it is in. The state directory goes too."""
         if self.state.exists():
-            for record in sorted(self.state.rglob("*.daemon")):
+            # Only this lab's: a directory with other labs in it, given by mistake, must not end theirs.
+            for record in sorted(self.state.glob("*/*.daemon")):
                 Daemon(record.parent, record.stem).kill()
             for directory in self.state.glob("hv*"):
                 # Where the agent's oslo.messaging counts its reply queues.

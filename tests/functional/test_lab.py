@@ -74,6 +74,13 @@ def test_up_takes_no_directory_that_has_something_else_in_it(tmp_path: Path) -> 
     assert (tmp_path / "thesis").exists()
 
 
+def test_a_wrong_state_directory_hurts_nobody(lab: Command) -> None:
+    """`down` of the directory above a lab leaves that lab alone; what can be no directory is named in one line."""
+    Command(lab.state.parent).ok("down")
+    assert "not running" not in lab.ok("status")
+    assert "Not a directory" in Command(Path("/dev/null/lab")).refused("up")
+
+
 def test_plug_exec_and_unplug(lab: Command) -> None:
     """Two ports on one hypervisor: the VMs have their addresses, ping each other, and go."""
     status = json.loads(lab.ok("status", "--json"))
