@@ -25,7 +25,7 @@ class BadOption(Exception):
 QUIET = (
     "alembic.runtime.plugins=WARN",
     "oslo_service.backend=WARN",
-    "oslo_messaging._drivers.impl_rabbit=CRITICAL",
+    "oslo.messaging._drivers.impl_rabbit=CRITICAL",
 )
 """Loggers that tell what interests nobody, in addition to oslo.log's own list. The last one says every second at level
 ERROR that there is no broker; our own feed and calls say it once."""
