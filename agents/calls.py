@@ -8,6 +8,7 @@ Calls of one kind are sent in the order of `submit`, one at a time; merging what
 oslo.messaging is imported by these threads, while the rest of the agent starts.
 """
 
+import contextlib
 import logging
 import queue
 import random
@@ -112,7 +113,8 @@ class Calls:
             return self._client
 
     def _work(self, kind: Kind) -> None:
-        self._connected()
+        with contextlib.suppress(OSError):  # state_dir cannot be made: a call finds that too, says so and tries again
+            self._connected()
         while (request := self._queues[kind].get()) is not None and not self._stopped.is_set():
             answer = self._insist(kind, request)
             if answer is not None and not self._stopped.is_set():

@@ -6,18 +6,21 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import amqp
 import pytest
 
+from agents.calls import Answer, Calls
 from agents.session import Session
 from controller.feed.outbox import Row
 from controller.store.engine import Store
 from controller.store.migrate import upgrade
 from devstack.labs.broker import Broker
 from devstack.labs.postgres import Postgres
+from devstack.labs.process import wait_for
 from selvedge import broker as names
-from selvedge import rpc, wire
+from selvedge import options, rpc, wire
 from selvedge.messaging import connect
 from selvedge.topics import HOSTS, Update, host_topic, segment_topic
 from selvedge.topology import Binding
@@ -308,6 +311,26 @@ def test_a_call_that_makes_no_sense_is_refused_with_a_reason_and_not_repeated(st
     answer = agent.call("claim", rpc.Claim("../etc", ()))
     assert isinstance(answer.error, rpc.Refused)
     assert agent.calls.counters["retries"] == 0
+
+
+def test_calls_wait_for_a_state_directory_that_cannot_be_made(start: Start, broker: Broker, tmp_path: Path) -> None:
+    """A file is where the agent's directory should be: calls are retried, and answered as soon as it is gone."""
+    start()
+    blocked = tmp_path / "state"
+    blocked.write_text("in the way")
+    conf = options.load_agent(files(tmp_path, broker, host="hv-blocked"))
+    conf.set_override("state_dir", str(blocked), group="agent")
+    answers: SimpleQueue[Answer] = SimpleQueue()
+    calls = Calls(conf, answers.put)
+    calls.start()
+    try:
+        calls.submit("claim", rpc.Claim("hv-blocked", ("x",)))
+        wait_for("an attempt that fails", lambda: calls.counters["retries"] > 0)
+        blocked.unlink()
+        assert answers.get(timeout=10).reply == rpc.ClaimReply({"x": "unknown"})
+    finally:
+        calls.stop()
+        Path("/dev/shm/hv-blocked_selvedge-agent_qmanager").unlink(missing_ok=True)
 
 
 def test_a_message_of_a_newer_schema_is_counted_and_skipped(start: Start, host: Hosts) -> None:
