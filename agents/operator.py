@@ -83,7 +83,10 @@ def flows(arguments: argparse.Namespace, console: Console) -> None:
         raise Trouble(f"ovs-ofctl: {error.strerror}") from error
     if done.returncode:
         raise Trouble(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "ovs-ofctl failed")
-    for line in annotated(done.stdout.splitlines(), objects, arguments.object):
+    lines = list(annotated(done.stdout.splitlines(), objects, arguments.object))
+    if arguments.object and not lines:
+        raise Trouble(f"{arguments.bridge} has no flow of '{arguments.object}': it takes whole ids, and hosts' names")
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -36,6 +36,21 @@ def test_a_cookie_leads_to_its_object(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "endpoint port-7\n"
 
 
+def test_no_flow_of_an_object_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The beginning of an id, or a name that nobody has: not silence, which would look like a port that is cut off."""
+    (tmp_path / "status.json").write_text(json.dumps({"objects": OBJECTS}))
+    program = tmp_path / "ovs-ofctl"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{DUMP}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert operator.main(["flows", "port", "--state-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "selvedge: br-int has no flow of 'port': it takes whole ids, and hosts' names\n"
+    assert operator.main(["flows", "port-7", "--state-dir", str(tmp_path)]) == 0
+    assert "in_port=5" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
