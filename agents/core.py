@@ -113,9 +113,9 @@ class Core:
             self.settled = self._recheck_all = True
             self._judge_ports()
             self._arrived.clear()  # they were here before us, and the wire knows them
+        yield from self._tell()
         if packets := tuple(self._announcements()):
             yield Announce(packets)
-        yield from self._tell()
         self._news.tell()
 
     def deadline(self) -> float | None:

@@ -9,14 +9,13 @@ The frame takes the segment's own way onto the wire (DELIVER), which knows its t
 
 from typing import NamedTuple
 
-from openflow import addresses
 from openflow import pipeline as p
 from openflow.actions import Action, Resubmit, SetField
 from selvedge.topology import Endpoint, Segment
 
 RARP = 0x8035
 REVERSE_REQUEST = 3
-BROADCAST = b"\xff" * 6
+BROADCAST = "ff:ff:ff:ff:ff:ff"
 SHORTEST = 60
 """Bytes of an Ethernet frame without its checksum."""
 
@@ -29,10 +28,12 @@ class Packet(NamedTuple):
 
 
 def announcement(segment: Segment, endpoint: Endpoint) -> Packet:
-    """The announcement of an endpoint on a provider segment. Raises ValueError for a MAC that is none."""
-    mac = addresses.mac(endpoint.mac).to_bytes(6, "big")
-    who = mac + bytes(4)
-    request = b"\x00\x01\x08\x00\x06\x04" + REVERSE_REQUEST.to_bytes(2, "big") + who + who
-    frame = (BROADCAST + mac + RARP.to_bytes(2, "big") + request).ljust(SHORTEST, b"\0")
+    """The announcement of an endpoint on a provider segment."""
+    # Here, since most agents never need it, and none while it starts.
+    from os_ken.lib.packet import arp, ethernet
+
+    mac = endpoint.mac
+    header = ethernet.ethernet(BROADCAST, mac, RARP).serialize(bytearray(), None)
+    request = arp.arp(opcode=REVERSE_REQUEST, src_mac=mac, dst_mac=mac).serialize(bytearray(), None)
     onto_wire = (SetField(p.SEGMENT, segment.key), SetField(p.PLACE, p.PROVIDER), Resubmit(p.DELIVER.number))
-    return Packet(frame, onto_wire)
+    return Packet(bytes(header + request).ljust(SHORTEST, b"\0"), onto_wire)

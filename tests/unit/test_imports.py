@@ -63,6 +63,7 @@ def test_a_package_imports_only_what_its_room_allows(package: str) -> None:
 
 
 DISTRIBUTION = {
+    "os_ken": "os-ken",
     "oslo_concurrency": "oslo.concurrency",
     "oslo_config": "oslo.config",
     "oslo_log": "oslo.log",
