@@ -40,6 +40,10 @@ LOG = logging.getLogger(__name__)
 BRIDGE_RETRY = 1.0
 """Seconds until a transaction that the database refused is planned again; it is planned again at once otherwise."""
 
+CLAIM_RETRY = 0.5
+"""Seconds until a refused claim is repeated, doubling until reports do it: a VM that moves is often plugged here before
+the controllers know that it was unplugged there."""
+
 REFUSED_RETRY = 5.0
 """Seconds until a controller that refused a report or a subscription is asked again."""
 
@@ -87,6 +91,8 @@ class Core:
         self._peers: frozenset[str] = frozenset()
         self._warm_again = False
         self._arrived: set[str] = set()
+        self._claim_pause = CLAIM_RETRY
+        self._claim_due: float | None = None
         self.engine.apply([Self(settings.host, settings.tunnel_ip)])
 
     # --- in
@@ -120,7 +126,7 @@ class Core:
 
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
-        times = [self._report_due, self.programmer.next_retry()]
+        times = [self._report_due, self._claim_due, self.programmer.next_retry()]
         if self._plan_due and not self._planning and self._database_up:
             times.append(self._plan_after)
         if self._may_subscribe and (due := self.topics.deadline()) is not None:
@@ -243,6 +249,7 @@ class Core:
                 deletes += [] if there else [Ref("plug", role.id)]
                 self._recheck.add(role.id)
                 self._plugged(role.id, plugged)
+                self._claim_pause = CLAIM_RETRY
             elif role.kind == "tunnel" and role.id in OVERLAYS:
                 upserts += [TunnelPort("geneve" if role.id == "geneve" else "vxlan", ofport)] if there else []
                 deletes += [] if there else [Ref("tunnel", role.id)]
@@ -357,6 +364,9 @@ class Core:
             yield Call("report", report.report(self))
         if self._may_subscribe and now >= self._subscribe_after and (request := self.topics.request(now)) is not None:
             yield Call("subscribe", Subscribe(self.settings.host, request.topics, request.drop))
+        if self._claim_due is not None and self._claim_due <= now:
+            self._claim_due = None
+            self._offer(self.claims.again(unbound=False))
         if self.topics[host_topic(self.settings.host)].synced and (ports := self.claims.request()) is not None:
             yield Call("claim", Claim(self.settings.host, ports))
 
@@ -380,7 +390,7 @@ class Core:
                 self.topics.failed()
                 self._subscribe_after = now + REFUSED_RETRY
             case "claim":
-                self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {})
+                self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {}, now)
             case "wired":
                 if isinstance(reply, WiredReply) and reply.ignored:
                     for port in reply.ignored:
@@ -395,14 +405,20 @@ class Core:
         self._report_due = now + self.settings.report_interval
         self.topics.suspect(answer.request.topics, answer.reply.stale, now)
         self.wiring.retry()
-        for port in self.claims.again():
+        self._offer(self.claims.again(unbound=True))
+
+    def _offer(self, ports: Iterable[str]) -> None:
+        """Claim these ports again, if they are still plugged and not bound."""
+        for port in ports:
             if port not in self.bindings and Role("port", port) in self.inventory.roles:
                 self._plugged(port, self.inventory.roles[Role("port", port)])
 
-    def _claims_answered(self, results: dict[str, str]) -> None:
-        self.claims.answered(results)
+    def _claims_answered(self, results: dict[str, str], now: float) -> None:
+        news = self.claims.answered(results)
+        if self.claims.refused and self._claim_pause < self.settings.report_interval:
+            self._claim_due, self._claim_pause = now + self._claim_pause, self._claim_pause * 2
         for port, result in sorted(results.items()):
-            if result != "claimed":
+            if result != "claimed" and port in news:
                 self._news.add(logging.INFO, f"plugged here, and the controllers say {result}", port)
             elif port in self.bindings:  # the binding overtook the answer
                 self._recheck.add(port)

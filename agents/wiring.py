@@ -88,6 +88,8 @@ class Claims:
     def __init__(self) -> None:
         self._waiting: set[str] = set()
         self._asked: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        """Former answers of ports that are offered again."""
         self._sent: tuple[str, ...] | None = None
         self.claimed: set[str] = set()
         """Ports that the controllers gave to this host on our word."""
@@ -108,12 +110,20 @@ class Claims:
     def unplugged(self, port: str) -> None:
         self._waiting.discard(port)
         self._asked.pop(port, None)
+        self._told.pop(port, None)
 
-    def again(self) -> set[str]:
-        """Forget the answers that were no; whoever is plugged and not bound should be offered again (`plugged`)."""
-        refused = {port for port, result in self._asked.items() if port not in (self._sent or ())}
+    def again(self, unbound: bool) -> set[str]:
+        """Forget the answers that were no; whoever is plugged and not bound should be offered again (`plugged`).
+
+        `unbound`: those too whose binding somebody took away.
+        """
+        refused = {
+            port
+            for port, result in self._asked.items()
+            if port not in (self._sent or ()) and (unbound or result != "unbound")
+        }
         for port in refused:
-            del self._asked[port]
+            self._told[port] = self._asked.pop(port)
         return refused
 
     def request(self) -> tuple[str, ...] | None:
@@ -125,14 +135,17 @@ class Claims:
         self._asked |= dict.fromkeys(self._sent, "asked")
         return self._sent
 
-    def answered(self, results: dict[str, str]) -> None:
-        """Port -> claimed, elsewhere or unknown; empty if the call was refused."""
+    def answered(self, results: dict[str, str]) -> set[str]:
+        """Port -> claimed, elsewhere or unknown; empty if the call was refused. Returns the ports with another answer
+        than the time before."""
         sent, self._sent = self._sent or (), None
+        news = {port for port in sent if self._told.pop(port, None) != results.get(port)}
         for port in sent:
             if port in self._asked:  # else it was unplugged meanwhile
                 self._asked[port] = results.get(port, "refused")
             if results.get(port) == "claimed":
                 self.claimed.add(port)
+        return news
 
     @property
     def refused(self) -> dict[str, str]:

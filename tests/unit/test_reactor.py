@@ -97,13 +97,33 @@ def test_a_replug_is_claimed_at_once(world: World) -> None:
         assert world.controller.ports[port].host is None
 
 
-def test_ports_of_others_and_of_nobody_are_asked_for_again_at_reports_only(world: World) -> None:
-    """Refused claims are not repeated before the next report; a port that is created later is claimed then."""
+def test_a_port_that_is_unplugged_there_after_it_was_plugged_here_is_claimed_soon(world: World) -> None:
+    """A VM moves, and the controllers hear of its new place first: the claim is repeated before the next report."""
+    port = world.controller.create(1, "s1", "hv2")
+    world.plug(port)
+    world.deliver("database")
+    while world.queues.get("claim"):
+        world.deliver("claim")
+    world.controller.bind(port, None)
+    for _ in range(4):
+        due = world.core.deadline()
+        assert due is not None and due < world.now + 5.0
+        world.now = max(world.now, due)
+        world.step([])
+        if world.controller.ports[port].host == HERE:
+            break
+    assert world.controller.ports[port].host == HERE
+
+
+def test_ports_of_others_and_of_nobody_are_asked_for_again(world: World) -> None:
+    """Refused claims are repeated at growing intervals, then at reports; a port that is created later is claimed."""
     elsewhere = world.controller.create(1, "s1", "hv2")
     world.plug(elsewhere)
     world.plug("p2")
     world.settle(reports=0)
-    assert len(calls(world, rpc.Claim)) == 2
+    assert len(calls(world, rpc.Claim)) <= 8
+    while world.queues.get("claim"):
+        world.deliver("claim")
     assert world.core.claims.refused == {elsewhere: "elsewhere", "p2": "unknown"}
     world.controller.create(2, "s1")
     world.settle(reports=1)
