@@ -8,7 +8,8 @@
     lab.down()
 
 All that a later command needs is in the state directory: `lab.json` (what was asked for), one record per daemon and one
-file per VM. `down` needs less: it ends every recorded process and removes every namespace with this lab's prefix.
+file per VM. `down` needs less: where there is a lab's mark it ends every recorded process, and in any case it removes
+every namespace with this lab's prefix.
 """
 
 import contextlib
@@ -30,6 +31,9 @@ from devstack.labs.hypervisor import Hypervisor
 from devstack.labs.postgres import Postgres
 from devstack.labs.process import Daemon, LabError, free_port, wait_for
 from devstack.labs.vm import Vm, Wanted, configure, wanted
+
+MARK = ".selvedge-lab"
+"""The first file of a lab's state directory: `down` ends and removes nothing where it is not."""
 
 MOST_HYPERVISORS = 200
 
@@ -157,6 +161,7 @@ class Lab:
             raise LabError(f"{self.state}: {error.strerror}") from error
         if not empty:  # `down` removes the directory
             raise LabError(f"{self.state} is not empty; 'devstack/lab down' removes a lab's rest, or choose another")
+        (self.state / MARK).touch()
         began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             self.ground.open()
@@ -206,15 +211,17 @@ class Lab:
 
     def down(self) -> None:
         """Remove everything, whatever state it is in. The state directory goes too."""
-        if self.state.exists():
-            # Only this lab's: a directory with other labs in it, given by mistake, must not end theirs.
+        ours = (self.state / MARK).exists()
+        if not ours and self.state.is_dir() and any(self.state.iterdir()):
+            raise LabError(f"{self.state} is not a lab's directory; nothing in it was touched")
+        if ours:
             for record in sorted(self.state.glob("*/*.daemon")):
                 Daemon(record.parent, record.stem).kill()
             for directory in self.state.glob("hv*"):
                 # Where the agent's oslo.messaging counts its reply queues.
                 Path(f"/dev/shm/{directory.name}_selvedge-agent_qmanager").unlink(missing_ok=True)
         self.ground.close()
-        if (self.state / "lab.json").exists() or (self.state / "broker").exists():
+        if ours:
             shutil.rmtree(self.state)
 
     # VMs

@@ -158,11 +158,10 @@ controller.ports({segment!r}, "hv1", 3)
 """
     killed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()
-    took = until([reader], lambda: len(reader.objects(host_topic("hv1"))) == 3)
-    assert took < 5.0
-    assert controller.service.sweeper.swept == 2
+    until([reader], lambda: len(reader.objects(host_topic("hv1"))) == 3)
     assert reader.session.counters["received"] == 1, "it was published, not read at a report"
     until([], lambda: controller.left_in_outbox() == 0)
+    assert controller.service.sweeper.swept == 2
 
 
 @both_databases

@@ -70,13 +70,13 @@ def test_up_takes_no_directory_that_has_something_else_in_it(tmp_path: Path) -> 
     (tmp_path / "thesis").write_text("three years")
     command = Command(tmp_path)
     assert "is not empty" in command.refused("up")
-    command.ok("down")
+    assert "is not a lab's directory" in command.refused("down")
     assert (tmp_path / "thesis").exists()
 
 
 def test_a_wrong_state_directory_hurts_nobody(lab: Command) -> None:
-    """`down` of the directory above a lab leaves that lab alone; what can be no directory is named in one line."""
-    Command(lab.state.parent).ok("down")
+    """`down` of the directory above a lab leaves all in it alone; what can be no directory is named in one line."""
+    assert "is not a lab's directory" in Command(lab.state.parent).refused("down")
     assert "not running" not in lab.ok("status")
     assert "Not a directory" in Command(Path("/dev/null/lab")).refused("up")
 
