@@ -6,6 +6,7 @@ which Open vSwitch 3.1 reads the action back, so bytes compare. An action that i
 """
 
 import struct
+from abc import abstractmethod
 from functools import lru_cache
 from typing import ClassVar
 
@@ -42,9 +43,9 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     """What all actions are."""
 
     @property
+    @abstractmethod
     def wire(self) -> bytes:
         """The bytes of the action, a multiple of 8. Raises `BadFlow` when Open vSwitch would not take it so."""
-        raise NotImplementedError
 
     @property
     def wire_in_group(self) -> bytes:

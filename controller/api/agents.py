@@ -42,22 +42,23 @@ ATTRIBUTES = table(
 )
 
 
+def _alive(values: Sequence[str], settings: Settings) -> ColumnElement[bool]:
+    oldest = alive_since(settings.agent_down_time)
+    try:
+        wanted = {kinds.boolean(value) for value in values}
+    except kinds.Unfit as reason:
+        raise InvalidInput(error_message=f"alive: {reason}") from None
+    heartbeat = agents.c.heartbeat_timestamp
+    return or_(*(heartbeat >= oldest if alive else heartbeat < oldest for alive in wanted))
+
+
 class Agents(Behaviour):
     """What only agents do."""
 
-    special = frozenset({"alive"})
+    special = {"alive": _alive}
 
     def sees(self, identity: Identity) -> ColumnElement[bool]:
         return false()
-
-    def matches(self, name: str, values: Sequence[str], settings: Settings) -> ColumnElement[bool]:
-        oldest = alive_since(settings.agent_down_time)
-        try:
-            wanted = {kinds.boolean(value) for value in values}
-        except kinds.Unfit as reason:
-            raise InvalidInput(error_message=f"alive: {reason}") from None
-        heartbeat = agents.c.heartbeat_timestamp
-        return or_(*(heartbeat >= oldest if alive else heartbeat < oldest for alive in wanted))
 
     def present(self, view: Row, settings: Settings) -> None:
         if "alive" in view:

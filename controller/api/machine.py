@@ -109,7 +109,7 @@ class Machine:
             assert attribute.column is not None
             statement = statement.where(attribute.column.in_(values))
         for name, texts in query.special:
-            statement = statement.where(self.resource.behaviour.matches(name, texts, self.settings))
+            statement = statement.where(self.resource.behaviour.special[name](texts, self.settings))
         if query.changed_since is not None:
             statement = statement.where(self.resource.table.c.updated_at >= query.changed_since)
         order = [(_sortable(attribute.column), down) for attribute, down in query.sorts if attribute.name != "id"]

@@ -11,6 +11,7 @@ from controller.api.errors import AllowedAddressPairsMissingIP, DuplicateAddress
 from controller.api.query import lenient
 from controller.api.resource import table
 from controller.api.standard import admin_state, identifiers, standard, status
+from controller.settings import Settings
 from controller.store.schema import ip_allocations, ports
 
 LONGEST_HOST = 250
@@ -145,7 +146,7 @@ ATTRIBUTES = table(
 )
 
 
-def fixed_ips_condition(values: Sequence[str]) -> ColumnElement[bool]:
+def fixed_ips_condition(values: Sequence[str], _: Settings) -> ColumnElement[bool]:
     """`fixed_ips=ip_address=A&fixed_ips=subnet_id=S`: ports with an address that meets all the keys."""
     wanted: dict[str, list[str]] = {}
     for value in values:

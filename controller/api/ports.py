@@ -38,14 +38,11 @@ from selvedge.topology import Object
 class Ports(Behaviour):
     """What only ports do."""
 
-    special = frozenset({"fixed_ips"})
+    special = {"fixed_ips": fixed_ips_condition}
 
     def sees(self, identity: Identity) -> ColumnElement[bool]:
         mine = select(networks.c.id).where(networks.c.project_id == identity.project)
         return or_(ports.c.project_id == identity.project, ports.c.network_id.in_(mine))
-
-    def matches(self, name: str, values: Sequence[str], settings: Settings) -> ColumnElement[bool]:
-        return fixed_ips_condition(values)
 
     def fill(self, conn: Connection, views: Sequence[tuple[str, Row]], names: frozenset[str], ids: Select[Any]) -> None:
         chosen = ids.subquery()

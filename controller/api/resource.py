@@ -8,7 +8,8 @@ the topics' changes at the end.
 Rows are dictionaries by column key; a behaviour may put more into a row (a port's `fixed_ips`).
 """
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,19 +52,19 @@ class Work:
             self.now.setdefault(topic, []).extend(objects)
 
 
-class Behaviour:
+Condition = Callable[[Sequence[str], Settings], ColumnElement[bool]]
+"""What a filter's values mean."""
+
+
+class Behaviour(ABC):
     """The hooks. Every one may raise an `ApiError`, which undoes everything."""
 
-    special: frozenset[str] = frozenset()
+    special: Mapping[str, Condition] = {}
     """Filters that are no column."""
 
+    @abstractmethod
     def sees(self, identity: Identity) -> ColumnElement[bool] | None:
         """Which rows somebody who is no administrator sees; None for all."""
-        raise NotImplementedError
-
-    def matches(self, name: str, values: Sequence[str], settings: Settings) -> ColumnElement[bool]:
-        """The condition for a filter in `special`."""
-        raise NotImplementedError
 
     def fill(self, conn: Connection, views: Sequence[tuple[str, Row]], names: frozenset[str], ids: Select[Any]) -> None:
         """Puts the attributes `names` that have no column into `views`, pairs of (identifier, view).

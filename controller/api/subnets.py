@@ -137,23 +137,24 @@ ATTRIBUTES = table(
 )
 
 
+def _shared(values: Sequence[str], _: Settings) -> ColumnElement[bool]:
+    try:
+        wanted = [kinds.boolean(value) for value in values]
+    except kinds.Unfit as reason:
+        raise InvalidInput(error_message=f"shared: {reason}") from None
+    return subnets.c.network_id.in_(select(networks.c.id).where(networks.c.shared.in_(wanted)))
+
+
 class Subnets(Behaviour):
     """What only subnets do."""
 
-    special = frozenset({"shared"})
+    special = {"shared": _shared}
 
     def sees(self, identity: Identity) -> ColumnElement[bool]:
         return or_(
             subnets.c.project_id == identity.project,
             subnets.c.network_id.in_(select(networks.c.id).where(networks.c.shared)),
         )
-
-    def matches(self, name: str, values: Sequence[str], settings: Settings) -> ColumnElement[bool]:
-        try:
-            wanted = [kinds.boolean(value) for value in values]
-        except kinds.Unfit as reason:
-            raise InvalidInput(error_message=f"shared: {reason}") from None
-        return subnets.c.network_id.in_(select(networks.c.id).where(networks.c.shared.in_(wanted)))
 
     def plan(self, work: Work, rows: Sequence[Row]) -> None:
         homes = _lock_networks(work, [row["network_id"] for row in rows])
