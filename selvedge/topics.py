@@ -24,6 +24,21 @@ def segment_topic(segment: str) -> str:
     return f"segment/{segment}"
 
 
+def group_topic(group: str) -> str:
+    """The topic of a security group's meaning: the `Group` and its `Rule`s. For hosts where the group is enforced."""
+    return f"group/{group}"
+
+
+def members_topic(group: str) -> str:
+    """The topic of who is in a security group: a `Membership` for each identity. For hosts where a rule names it."""
+    return f"members/{group}"
+
+
+def addresses_topic(group: str) -> str:
+    """The topic of one address group: its `AddressGroup`. For hosts where a rule names it."""
+    return f"addresses/{group}"
+
+
 class Update(msgspec.Struct, frozen=True, tag="update"):
     """The change of a topic from `version - 1` to `version`: new states, and names of what is gone."""
 

@@ -49,8 +49,13 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 class Endpoint(msgspec.Struct, frozen=True, tag="endpoint", gc=False):
     """A port that is bound to a host: a MAC and its addresses at a place of a segment.
 
-    `addresses` are the fixed IPs, IPv4 and IPv6. `secure` is port_security_enabled. `up` is admin_state_up: an
-    endpoint that is down neither sends nor receives, and nobody answers for it.
+    `addresses` are the fixed IPs, IPv4 and IPv6. `secure` is port_security_enabled (a port of the network itself, whose
+    owner is `network:…`, is trusted, as in Neutron). `up` is admin_state_up: an endpoint that is down neither sends nor
+    receives, and nobody answers for it.
+
+    `groups` are the ids of its security groups, sorted, and `identity` the number of that set: the same for every
+    endpoint with the same groups, 0 for none (1 to 2³²-1; the database never uses a number twice). An endpoint that is
+    not secure has neither.
     """
 
     id: str
@@ -62,13 +67,17 @@ class Endpoint(msgspec.Struct, frozen=True, tag="endpoint", gc=False):
     pairs: tuple[Pair, ...] = ()
     secure: bool = True
     up: bool = True
+    identity: int = 0
+    groups: tuple[str, ...] = ()
 
 
 class Binding(msgspec.Struct, frozen=True, tag="binding", gc=False):
-    """Tells a host that a port (`id`) belongs to it, and in which segment to look for it."""
+    """Tells a host that a port (`id`) belongs to it, in which segment to look for it, and of which groups it needs the
+    rules (so that it asks for all of that at once)."""
 
     id: str
     segment: str
+    groups: tuple[str, ...] = ()
 
 
 class Host(msgspec.Struct, frozen=True, tag="host", gc=False):
@@ -79,18 +88,78 @@ class Host(msgspec.Struct, frozen=True, tag="host", gc=False):
     tunnel_ip: str
 
 
-Object = Segment | Endpoint | Binding | Host
+Direction = Literal["ingress", "egress"]
+"""As a port sees it: ingress is what is sent to it."""
+
+
+class Group(msgspec.Struct, frozen=True, tag="group", gc=False):
+    """A security group. All groups of one endpoint are stateful, or none is."""
+
+    id: str
+    key: int
+    stateful: bool = True
+
+
+class Rule(msgspec.Struct, frozen=True, tag="rule", gc=False):
+    """What a security group allows; there are no rules that forbid.
+
+    `version` is 4 or 6 (ethertype). `protocol` is the IP protocol's number, None for every one. `first` and `last` are
+    the range of destination ports (TCP, UDP, SCTP, DCCP, UDP-Lite: 1-65535, both or none); for ICMP (1, 58) `first` is
+    the type and `last` the code, None for every one. The remote side (the source of ingress, the destination of egress)
+    is everybody, or exactly one of: `cidr`, the members of a group (`remote_group`, by id), the prefixes of an address
+    group (`remote_addresses`, by id).
+    """
+
+    id: str
+    key: int
+    group: str
+    direction: Direction
+    version: int
+    protocol: int | None = None
+    first: int | None = None
+    last: int | None = None
+    cidr: str | None = None
+    remote_group: str | None = None
+    remote_addresses: str | None = None
+
+
+class Membership(msgspec.Struct, frozen=True, tag="membership", gc=False):
+    """Endpoints with this `identity` are members of `group`. `id` is `<group>/<identity>`."""
+
+    id: str
+    group: str
+    identity: int
+
+
+class AddressGroup(msgspec.Struct, frozen=True, tag="addresses", gc=False):
+    """An address group: `prefixes` are CIDRs of both IP versions, with a prefix length always."""
+
+    id: str
+    key: int
+    prefixes: tuple[str, ...] = ()
+
+
+Object = Segment | Endpoint | Binding | Host | Group | Rule | Membership | AddressGroup
 """Whatever a topic may carry."""
 
 
 class Ref(NamedTuple):
-    """The name of an object: its kind (`segment`, `endpoint`, `binding`, `host`) and its id."""
+    """The name of an object: its kind (the tag of its class) and its id."""
 
     kind: str
     id: str
 
 
-_KINDS: dict[type, str] = {Segment: "segment", Endpoint: "endpoint", Binding: "binding", Host: "host"}
+_KINDS: dict[type, str] = {
+    Segment: "segment",
+    Endpoint: "endpoint",
+    Binding: "binding",
+    Host: "host",
+    Group: "group",
+    Rule: "rule",
+    Membership: "membership",
+    AddressGroup: "addresses",
+}
 
 
 def ref(thing: Object) -> Ref:

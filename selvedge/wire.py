@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when an older reader could misunderstand a message."""
 
 DEFLATE_FROM = 4096

@@ -74,6 +74,9 @@ class Api:
         sent = {**self.identity, **{name.replace("_", "-"): value for name, value in more.items()}}
         return Answer(self.client.simulate_request(method, path, body=data, headers=sent))
 
+    def _path(self, kind: str) -> str:
+        return f"/v2.0/{kind.replace('_', '-')}s"
+
     def get(self, path: str) -> Any:
         """The body of a GET that succeeds."""
         answer = self.call("GET", f"/v2.0/{path}")
@@ -82,14 +85,14 @@ class Api:
 
     def create(self, kind: str, **values: Any) -> Answer:
         """POST of one resource."""
-        return self.call("POST", f"/v2.0/{kind}s", {kind: values})
+        return self.call("POST", self._path(kind), {kind: values})
 
     def update(self, kind: str, id: str, **values: Any) -> Answer:
         """PUT of one resource."""
-        return self.call("PUT", f"/v2.0/{kind}s/{id}", {kind: values})
+        return self.call("PUT", f"{self._path(kind)}/{id}", {kind: values})
 
     def delete(self, kind: str, id: str) -> Answer:
-        return self.call("DELETE", f"/v2.0/{kind}s/{id}")
+        return self.call("DELETE", f"{self._path(kind)}/{id}")
 
     def made(self, kind: str, **values: Any) -> Json:
         """A resource that was created without complaint."""
@@ -109,8 +112,23 @@ class Api:
             values["binding:host_id"] = host
         return self.made("port", network_id=network["id"], **values)
 
+    def group(self, **values: Any) -> Json:
+        """A security group."""
+        return self.made("security_group", **values)
+
+    def rule(self, group: Json, direction: str = "ingress", **values: Any) -> Json:
+        """A rule of a security group."""
+        return self.made("security_group_rule", security_group_id=group["id"], direction=direction, **values)
+
+    def default_group(self, project: str) -> Json:
+        """The default group of a project, made if there is none yet."""
+        query = f"security-groups?project_id={project}&name=default"
+        (group,) = self.get(query)["security_groups"]
+        found: Json = group
+        return found
+
     def bulk(self, kind: str, bodies: list[Json]) -> Answer:
-        return self.call("POST", f"/v2.0/{kind}s", {f"{kind}s": bodies})
+        return self.call("POST", self._path(kind), {f"{kind}s": bodies})
 
 
 def addresses(port: Json) -> list[str]:

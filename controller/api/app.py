@@ -15,7 +15,16 @@ from urllib.parse import parse_qsl, urlencode
 import falcon
 import msgspec
 
-from controller.api import agents, networks, ports, subnets
+from controller.api import (
+    address_groups,
+    agents,
+    default_security_group_rules,
+    networks,
+    ports,
+    security_group_rules,
+    security_groups,
+    subnets,
+)
 from controller.api.attributes import visible_to
 from controller.api.errors import (
     ApiError,
@@ -39,7 +48,16 @@ from controller.store.engine import Contention, DatabaseAway, Store
 
 LOG = logging.getLogger(__name__)
 
-RESOURCES = (networks.RESOURCE, subnets.RESOURCE, ports.RESOURCE, agents.RESOURCE)
+RESOURCES = (
+    networks.RESOURCE,
+    subnets.RESOURCE,
+    ports.RESOURCE,
+    security_groups.RESOURCE,
+    security_group_rules.RESOURCE,
+    address_groups.RESOURCE,
+    default_security_group_rules.RESOURCE,
+    agents.RESOURCE,
+)
 
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes of a request's body; ten thousand ports fit."""
@@ -69,8 +87,10 @@ def make_app(store: Store, settings: Settings, record: Record) -> Application:
     app.add_route("/v2.0/extensions/{alias}", OneExtension())
     for resource in RESOURCES:
         machine = Machine(resource, store, settings, record)
-        app.add_route(f"/v2.0/{resource.plural}", Collection(machine, authenticate))
-        app.add_route(f"/v2.0/{resource.plural}/{{id}}", Member(machine, authenticate))
+        app.add_route(f"/v2.0/{resource.path}", Collection(machine, authenticate))
+        app.add_route(f"/v2.0/{resource.path}/{{id}}", Member(machine, authenticate))
+        for action in resource.actions:
+            app.add_route(f"/v2.0/{resource.path}/{{id}}/{action}", Act(machine, authenticate, action))
     application: Application = app
     return application
 
@@ -95,14 +115,14 @@ class Index:
     """What there is below /v2.0."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        names = [(resource.name, resource.plural) for resource in RESOURCES] + [("extension", "extensions")]
+        names = [(resource.name, resource.plural, resource.path) for resource in RESOURCES]
         listed = [
             {
                 "name": name,
                 "collection": plural,
-                "links": [{"rel": "self", "href": f"{_base(req)}/v2.0/{plural}"}],
+                "links": [{"rel": "self", "href": f"{_base(req)}/v2.0/{path}"}],
             }
-            for name, plural in names
+            for name, plural, path in [*names, ("extension", "extensions", "extensions")]
         ]
         _answer(resp, {"resources": listed})
 
@@ -212,6 +232,22 @@ class Member(_Endpoint):
         identity = self.begin(req, "delete")
         self.machine.delete(identity, _plain(self.resource, id), _revision(req))
         resp.status = falcon.HTTP_204
+
+
+class Act(_Endpoint):
+    """One action of a member."""
+
+    def __init__(self, machine: Machine, authenticate: Authenticator, action: str) -> None:
+        super().__init__(machine, authenticate)
+        self.action = action
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, id: str) -> None:
+        identity = self.authenticate(req.env)
+        body = _document(req)
+        if not isinstance(body, dict):
+            raise HTTPBadRequest(reason="Resource body required")
+        view = self.machine.act(identity, _plain(self.resource, id), self.action, body, _revision(req))
+        _answer(resp, {self.resource.name: view})
 
 
 def _answer(resp: falcon.Response, document: Any, status: str = falcon.HTTP_200) -> None:

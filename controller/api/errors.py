@@ -223,3 +223,139 @@ class AllowedAddressPairExhausted(BadRequest):
 
 class AddressPairAndPortSecurityRequired(Conflict):
     text = "Port Security must be enabled in order to have allowed address pairs on a port."
+
+
+class SecurityGroupNotFound(NotFound):
+    text = "Security group {id} does not exist"
+
+
+class SecurityGroupInUse(Conflict):
+    text = "Security Group {id} in use."
+
+
+class SecurityGroupConflict(Conflict):
+    text = "Error {reason} while attempting the operation."
+
+
+class SecurityGroupDefaultAlreadyExists(Conflict):
+    text = "Default security group already exists."
+
+
+class SecurityGroupCannotRemoveDefault(Conflict):
+    text = "Insufficient rights for removing default security group."
+
+
+class SecurityGroupCannotUpdateDefault(Conflict):
+    text = "Updating default security group not allowed."
+
+
+class SecurityGroupRuleNotFound(NotFound):
+    text = "Security group rule {id} does not exist"
+
+
+class SecurityGroupRuleExists(Conflict):
+    text = "Security group rule already exists. Rule id is {rule_id}."
+
+
+class DuplicateSecurityGroupRuleInPost(Conflict):
+    text = "Duplicate Security Group Rule in POST."
+
+
+class SecurityGroupNotSingleGroupRules(BadRequest):
+    text = "Only allowed to update rules for one security profile at a time"
+
+
+class SecurityGroupRulesNotSingleProject(BadRequest):
+    text = "Multiple project_ids in bulk security group rule create not allowed"
+
+
+class SecurityGroupRuleInvalidProtocol(BadRequest):
+    text = (
+        "Security group rule protocol {protocol} not supported. Only protocol values {values} and integer "
+        "representations [0 to 255] are supported."
+    )
+
+
+class SecurityGroupRuleInvalidEtherType(BadRequest):
+    text = "Security group rule for ethertype '{ethertype}' not supported. Allowed values are {values}."
+
+
+class SecurityGroupEthertypeConflictWithProtocol(BadRequest):
+    text = "Invalid ethertype {ethertype} for protocol {protocol}."
+
+
+class SecurityGroupProtocolRequiredWithPorts(BadRequest):
+    text = "Must also specify protocol if port range is given."
+
+
+class SecurityGroupInvalidProtocolForPort(BadRequest):
+    text = "Ports cannot be specified for protocol {protocol}. Ports are only supported for {valid_port_protocols}."
+
+
+class SecurityGroupInvalidPortValue(BadRequest):
+    text = "Invalid value for port {port}"
+
+
+class SecurityGroupInvalidPortRange(BadRequest):
+    text = "For TCP/UDP protocols, port_range_min must be <= port_range_max"
+
+
+class SecurityGroupInvalidIcmpValue(BadRequest):
+    text = "Invalid value for ICMP {field} ({attr}) {value}. It must be 0 to 255."
+
+
+class SecurityGroupMissingIcmpType(BadRequest):
+    text = "ICMP code (port-range-max) {value} is provided but ICMP type (port-range-min) is missing."
+
+
+class SecurityGroupMultipleRemoteEntites(BadRequest):
+    """Spelt as in Neutron: clients match the name."""
+
+    text = "Only one of remote_ip_prefix or remote_group_id or remote_address_group_id may be provided."
+
+
+class SecurityGroupRuleParameterConflict(BadRequest):
+    text = "Conflicting value ethertype {ethertype} for CIDR {cidr}"
+
+
+class InvalidCIDR(BadRequest):
+    text = "Invalid CIDR {input} given as IP prefix."
+
+
+class DefaultSecurityGroupRuleNotFound(NotFound):
+    text = "Default Security Group rule {id} does not exist"
+
+
+class DefaultSecurityGroupRuleExists(Conflict):
+    text = "Default Security group rule already exists. Rule id is {rule_id}."
+
+
+class DuplicateDefaultSgRuleInPost(Conflict):
+    text = "Duplicate Default Security Group Rule in POST."
+
+
+class AddressGroupNotFound(NotFound):
+    text = "Address group {id} could not be found."
+
+
+class AddressGroupInUse(Conflict):
+    text = "Address group {id} is in use on one or more security group rules."
+
+
+class AddressesNotFound(NotFound):
+    text = "Addresses {addresses} not found in the address group {address_group_id}."
+
+
+class AddressesAlreadyExist(BadRequest):
+    text = "Addresses {addresses} already exist in the address group {address_group_id}."
+
+
+class PortSecurityPortHasSecurityGroup(Conflict):
+    text = (
+        "Port has security group associated. Cannot disable port security or IP address until security group is "
+        "removed."
+    )
+
+
+class PortSecurityAndIPRequiredForSecurityGroups(BadRequest):
+    text = "Port security must be enabled and port must have an IP address in order to use security groups."

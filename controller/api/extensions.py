@@ -27,6 +27,7 @@ EXTENSIONS = {
             "Reject multicast addresses in Allowed Address Pairs",
             "2026-04-01T00:00:00-00:00",
         ),
+        Extension("address-group", "Address group", "Support address group", "2020-07-15T10:00:00-00:00"),
         Extension("agent", "agent", "The agent management extension.", "2013-02-03T10:00:00-00:00"),
         Extension(
             "allowed-address-pairs",
@@ -75,6 +76,12 @@ EXTENSIONS = {
         ),
         Extension("port-security", "Port Security", "Provides port security", "2012-07-23T10:00:00-00:00"),
         Extension(
+            "port-security-groups-filtering",
+            "Port filtering on security groups",
+            "Provides security groups filtering when listing ports",
+            "2018-01-09T09:00:00-00:00",
+        ),
+        Extension(
             "project-id",
             "project_id field enabled",
             "Extension that indicates that project_id field is enabled.",
@@ -91,6 +98,31 @@ EXTENSIONS = {
             "If-Match constraints based on revision_number",
             "Extension indicating that If-Match based on revision_number is supported.",
             "2016-12-11T00:00:00-00:00",
+        ),
+        Extension("security-group", "security-group", "The security groups extension.", "2012-10-05T10:00:00-00:00"),
+        Extension(
+            "security-groups-default-rules",
+            "Default rules for security groups",
+            "Configure set of security group rules used as default rules for every new security group",
+            "2022-12-19T10:00:00-00:00",
+        ),
+        Extension(
+            "security-groups-normalized-cidr",
+            "Normalized CIDR field for security group rules",
+            "Add new field with normalized remote_ip_prefix cidr in SG rule",
+            "2020-07-28T10:00:00-00:00",
+        ),
+        Extension(
+            "security-groups-remote-address-group",
+            "Remote address group id field for security group rules",
+            "Add new field of remote address group id in SG rules",
+            "2020-08-25T10:00:00-00:00",
+        ),
+        Extension(
+            "security-groups-rules-belongs-to-default-sg",
+            "Security group rule belongs to the project's default security group",
+            "Flag to determine if the security group rule belongs to the project's default security group",
+            "2023-05-23T10:00:00-00:00",
         ),
         Extension(
             "sort-key-validation",
@@ -121,6 +153,12 @@ EXTENSIONS = {
             "Resource timestamps",
             "Adds created_at and updated_at fields to all Neutron resources that have Neutron standard attributes.",
             "2016-09-12T10:00:00-00:00",
+        ),
+        Extension(
+            "stateful-security-group",
+            "Stateful security group",
+            "Indicates if the security group is stateful or not",
+            "2019-11-26T09:00:00-00:00",
         ),
     )
 }

@@ -230,9 +230,11 @@ def list_of(inner: Kind, *, unique: bool = False) -> Kind:
             raise Unfit(f"{shown(value)} is not a list")
         items = [inner(item) for item in value]
         if unique:
-            for place, item in enumerate(items):
-                if item in items[:place]:
+            seen: set[str] = set()
+            for item in items:
+                if repr(item) in seen:
                     raise Unfit(f"Duplicate items in the list: {shown(item)}")
+                seen.add(repr(item))
         return items
 
     return kind

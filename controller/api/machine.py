@@ -12,17 +12,18 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, false, func, or_, select
 
 from controller.api.attributes import Accepted, Attribute, accept_post, accept_put, visible_to
 from controller.api.errors import PolicyNotAuthorized, RevisionNumberConstraintFailed
 from controller.api.identity import Identity
 from controller.api.query import Query
 from controller.api.resource import Resource, Row, Work
+from controller.api.rows import beginning, insert
 from controller.settings import Settings
 from controller.store.clock import timestamp
 from controller.store.engine import Store, Transaction
-from controller.store.topology import Changes, chunks, deltas
+from controller.store.topology import Changes, deltas
 
 T = TypeVar("T")
 
@@ -61,7 +62,10 @@ class Machine:
         """The rows that `identity` sees and `query` asks for."""
         attributes = self._wanted(identity, query.fields)
 
-        def work(conn: Connection) -> Page:
+        def work(conn: Connection, complete: bool = False) -> Page | Callable[[Work], object]:
+            lack = None if complete else self.resource.behaviour.lacks(conn, identity, query)
+            if lack is not None:
+                return lack
             statement = self._page_of(conn, identity, query)
             ids, views = self._views(conn, attributes, statement)
             if query.limit is None:
@@ -73,7 +77,12 @@ class Machine:
             first, last = (ids[0], ids[-1]) if ids else (None, None)
             return Page(views, first, last, next=full or query.reverse, previous=full or not query.reverse)
 
-        return self.store.read(work)
+        found = self.store.read(work)
+        if not isinstance(found, Page):
+            self._write(identity, found)
+            found = self.store.read(lambda conn: work(conn, complete=True))
+        assert isinstance(found, Page)
+        return found
 
     def show(self, identity: Identity, id: str, fields: frozenset[str] | None = None) -> Row:
         """One row. Raises the resource's NotFound."""
@@ -171,12 +180,12 @@ class Machine:
         accepted = [accept_post(self.resource.name, self.resource.attributes, identity, body) for body in bodies]
 
         def work(work: Work) -> list[Row]:
-            fixed = self._fixed_columns()
+            fixed = beginning() if self.resource.standard else {}
             rows = [{**fixed, **one.values, "id": str(uuid.uuid4())} for one in accepted]
             self.resource.behaviour.plan(work, rows)
             for row, one in zip(rows, accepted, strict=True):
                 self._require_network_owner(identity, action, row, one)
-            self._insert(work, rows)
+            insert(work.transaction, self.resource.table, rows)
             self.resource.behaviour.created(work, rows)
             return [self._view(identity, row) for row in rows]
 
@@ -185,7 +194,6 @@ class Machine:
     def update(self, identity: Identity, id: str, body: Mapping[str, Any], revision: int | None = None) -> Row:
         """Changes one row; with `revision`, only if that is its revision number."""
         action = f"update_{self.resource.name}"
-        table = self.resource.table
 
         def work(work: Work) -> Row:
             before = self._locked(work, identity, id, action, revision)
@@ -193,16 +201,32 @@ class Machine:
             self._require_network_owner(identity, action, before, accepted)
             changes = dict(accepted.values)
             self.resource.behaviour.change(work, before, changes)
-            if self.resource.standard:
-                changes.update(updated_at=timestamp(), revision_number=before["revision_number"] + 1)
-            columns = {key: value for key, value in changes.items() if key in table.c}
-            if columns:
-                work.transaction.execute(table.update().where(self._id == id).values(**columns))
-            after = {**before, **changes}
-            self.resource.behaviour.changed(work, before, after)
-            return self._view(identity, after)
+            return self._changed(work, before, changes)
 
         return self._write(identity, work)
+
+    def act(
+        self, identity: Identity, id: str, action: str, body: Mapping[str, Any], revision: int | None = None
+    ) -> Row:
+        """Does one of the resource's actions with a row, and returns it."""
+
+        def work(work: Work) -> Row:
+            before = self._locked(work, identity, id, action, revision)
+            return self._changed(work, before, self.resource.actions[action](work, before, body))
+
+        return self._write(identity, work)
+
+    def _changed(self, work: Work, before: Row, changes: Row) -> Row:
+        """Writes `changes` into a locked row; the view of what it is then."""
+        table = self.resource.table
+        if self.resource.standard:
+            changes.update(updated_at=timestamp(), revision_number=before["revision_number"] + 1)
+        columns = {key: value for key, value in changes.items() if key in table.c}
+        if columns:
+            work.transaction.execute(table.update().where(self._id == before["id"]).values(**columns))
+        after = {**before, **changes}
+        self.resource.behaviour.changed(work, before, after)
+        return self._view(work.identity, after)
 
     def delete(self, identity: Identity, id: str, revision: int | None = None) -> None:
         """Deletes one row."""
@@ -224,30 +248,6 @@ class Machine:
             return result
 
         return self.store.transaction(once)
-
-    def _fixed_columns(self) -> Row:
-        if not self.resource.standard:
-            return {}
-        now = timestamp()
-        return {"created_at": now, "updated_at": now, "revision_number": 1}
-
-    def _insert(self, work: Work, rows: Sequence[Row]) -> None:
-        table = self.resource.table
-        keyed = "key" in table.c
-        columns = [column.key for column in table.c if column.key != "key"]
-        values = [{key: row[key] for key in columns} for row in rows]
-        if keyed and len(rows) == 1:
-            rows[0]["key"] = work.transaction.execute(table.insert().returning(table.c.key), values[0]).scalar_one()
-            return
-        work.transaction.execute(table.insert(), values)
-        if keyed:
-            # Asked for afterwards: RETURNING for many rows is one statement of a megabyte, and three times slower.
-            keys: dict[str, int] = {}
-            for chunk in chunks(row["id"] for row in rows):
-                found = work.transaction.execute(select(self._id, table.c.key).where(self._id.in_(chunk)))
-                keys.update((id, key) for id, key in found)
-            for row in rows:
-                row["key"] = keys[row["id"]]
 
     def _locked(self, work: Work, identity: Identity, id: str, action: str, revision: int | None) -> Row:
         """The row, locked until the end. Raises NotFound for what `identity` does not see, else PolicyNotAuthorized."""
@@ -271,7 +271,9 @@ class Machine:
 def _sortable(column: ColumnElement[Any] | None) -> ColumnElement[Any]:
     """A column as something without NULLs, which have no place in an order that all databases agree on."""
     assert column is not None
-    return func.coalesce(column, "") if getattr(column, "nullable", False) else column
+    if not getattr(column, "nullable", False):
+        return column
+    return func.coalesce(column, -1 if isinstance(column.type, Integer) else "")
 
 
 def _beyond(order: Sequence[tuple[ColumnElement[Any], bool]], mark: Sequence[Any]) -> ColumnElement[bool]:

@@ -24,6 +24,7 @@ from controller.api.errors import (
     TunnelIdInUse,
     VlanIdInUse,
 )
+from controller.api.grouping import defaults
 from controller.api.identity import Identity
 from controller.api.resource import Behaviour, Resource, Row, Work, table
 from controller.api.segmentation import SegmentWish, largest_mtu, ranges_of, wish_of
@@ -123,6 +124,8 @@ class Networks(Behaviour):
         )
 
     def plan(self, work: Work, rows: Sequence[Row]) -> None:
+        # As in Neutron, a project's first network is where its default group comes from, if nothing else was before.
+        defaults(work, {row["project_id"] for row in rows} - {""})
         settings = work.settings.networks
         wishes = [wish_of(row, settings) for row in rows]
         numbers = self._numbers(work, wishes)

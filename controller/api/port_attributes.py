@@ -1,4 +1,7 @@
-"""The table of a port's attributes, the kinds that only ports have, and the filter by fixed IPs."""
+"""The table of a port's attributes, the kinds that only ports have, and the filters that are no column.
+
+A port's security groups are those of its identity, so they are a column of another table (`Ports` reads from the join).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +15,7 @@ from controller.api.query import lenient
 from controller.api.resource import table
 from controller.api.standard import admin_state, identifiers, standard, status
 from controller.settings import Settings
-from controller.store.schema import ip_allocations, ports
+from controller.store.schema import identities, identity_groups, ip_allocations, ports
 
 LONGEST_HOST = 250
 """Bytes of a host's name: with the topic's prefix it must fit a routing key (AMQP 0-9-1: 255)."""
@@ -113,6 +116,15 @@ ATTRIBUTES = table(
         column=ports.c.allowed_address_pairs,
     ),
     Attribute(
+        "security_groups",
+        kind=kinds.none_is(list, kinds.list_of(kinds.uuid_text, unique=True)),
+        post=ANYONE,
+        put=ANYONE,
+        default=UNSET,
+        column=identities.c.groups,
+        shown=lambda groups: groups or [],
+    ),
+    Attribute(
         "binding:host_id",
         kind=kinds.none_is("", kinds.bytes_string(LONGEST_HOST)),
         post=ADMIN,
@@ -164,3 +176,9 @@ def fixed_ips_condition(values: Sequence[str], _: Settings) -> ColumnElement[boo
         else:
             conditions.append(ip_allocations.c[key].in_(texts))
     return ports.c.id.in_(select(ip_allocations.c.port_id).where(and_(*conditions)))
+
+
+def security_groups_condition(values: Sequence[str], _: Settings) -> ColumnElement[bool]:
+    """`security_groups=A&security_groups=B`: ports with any of the groups."""
+    with_one = select(identity_groups.c.identity).where(identity_groups.c.security_group_id.in_(values))
+    return ports.c.identity.in_(with_one)

@@ -2,7 +2,7 @@
 
 Making ports, one or a thousand, is a constant number of statements: the networks (their rows held with a shared lock,
 so that no subnet comes or goes meanwhile), their subnets, a window of used addresses, two inserts. What the port
-table declares is in `port_attributes`; which addresses a port gets in `addressing`.
+table declares is in `port_attributes`; which addresses a port gets in `addressing`, which groups in `port_groups`.
 
 A port that is bound is DOWN until the host's agent has confirmed its flows (`controller.store.bindings.wired`).
 """
@@ -25,20 +25,21 @@ from controller.api.errors import (
     PortNotFound,
 )
 from controller.api.identity import Identity
-from controller.api.port_attributes import ATTRIBUTES, fixed_ips_condition
+from controller.api.port_attributes import ATTRIBUTES, fixed_ips_condition, security_groups_condition
+from controller.api.port_groups import change_groups, give_groups
 from controller.api.resource import Behaviour, Resource, Row, Work
 from controller.ipam.addresses import number, random_mac
 from controller.settings import Settings
 from controller.store.bindings import UNBOUND, plugging
 from controller.store.schema import ip_allocations, networks, ports, segments
-from controller.store.topology import chunks, of_ports
+from controller.store.topology import chunks, of_ports, ports_with_groups
 from selvedge.topology import Object
 
 
 class Ports(Behaviour):
     """What only ports do."""
 
-    special = {"fixed_ips": fixed_ips_condition}
+    special = {"fixed_ips": fixed_ips_condition, "security_groups": security_groups_condition}
 
     def sees(self, identity: Identity) -> ColumnElement[bool]:
         mine = select(networks.c.id).where(networks.c.project_id == identity.project)
@@ -66,6 +67,7 @@ class Ports(Behaviour):
         )
         found = work.transaction.execute(statement).all()
         row["fixed_ips"] = [{"subnet_id": subnet, "ip_address": address} for subnet, address, _ in found]
+        row["groups"] = row["groups"] or []
         row["next_ordinal"] = max((ordinal for *_, ordinal in found), default=-1) + 1
 
     def network_owner(self, row: Row) -> str:
@@ -92,6 +94,7 @@ class Ports(Behaviour):
             row.update(status="DOWN", binding_claimed=False)
             if row["profile"] is UNSET:
                 row["profile"] = {}
+        give_groups(work, rows)
         known = subnets_of(work.conn, homes)
         for network, there in _by_network(rows).items():
             wanted = [_wishes(work, row, known.get(network, ())) for row in there]
@@ -121,6 +124,7 @@ class Ports(Behaviour):
         _settle_pairs(after, mac, work.settings)
         if "allowed_address_pairs" in changes:
             changes["allowed_address_pairs"] = after["allowed_address_pairs"]
+        change_groups(work, before, changes)
         if "fixed_ips" in changes or mac != before["mac_address"]:
             changes["fixed_ips"] = _change_addresses(work, before, changes.get("fixed_ips"), mac)
 
@@ -293,4 +297,5 @@ RESOURCE = Resource(
     attributes=ATTRIBUTES,
     behaviour=Ports(),
     not_found=PortNotFound,
+    source=ports_with_groups(),
 )

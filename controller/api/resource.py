@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table
 from controller.api.attributes import Attribute
 from controller.api.errors import NotFound
 from controller.api.identity import Identity
+from controller.api.query import Query
 from controller.settings import Settings
 from controller.store.engine import Transaction
 from selvedge.topology import Object
@@ -66,6 +67,10 @@ class Behaviour(ABC):
     def sees(self, identity: Identity) -> ColumnElement[bool] | None:
         """Which rows somebody who is no administrator sees; None for all."""
 
+    def lacks(self, conn: Connection, identity: Identity, query: Query) -> Callable[[Work], object] | None:
+        """What has to be written before `query` can be answered; None, as nearly always, if nothing."""
+        return None
+
     def fill(self, conn: Connection, views: Sequence[tuple[str, Row]], names: frozenset[str], ids: Select[Any]) -> None:
         """Puts the attributes `names` that have no column into `views`, pairs of (identifier, view).
 
@@ -102,6 +107,10 @@ class Behaviour(ABC):
         return bool(row["project_id"] == identity.project)
 
 
+Action = Callable[[Work, Row, Mapping[str, Any]], Row]
+"""Of a locked row and a request's body: makes the changes, and returns those that belong into the row."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """A declaration. `source` is where rows are read from, if that is a join; `also` are columns that hooks need."""
@@ -115,8 +124,15 @@ class Resource:
     source: FromClause | None = None
     also: tuple[ColumnElement[Any], ...] = ()
     operations: frozenset[str] = ALL
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    """What members can do beyond the operations: PUT of `<member>/<action>`."""
     standard: bool = True
     """Whether the table has timestamps and a revision number."""
+
+    @property
+    def path(self) -> str:
+        """The plural as it is written in addresses."""
+        return self.plural.replace("_", "-")
 
     @property
     def rows(self) -> FromClause:

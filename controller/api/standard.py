@@ -3,26 +3,42 @@
 from sqlalchemy import Table
 
 from controller.api.attributes import ANYONE, NOBODY, REQUIRED, Attribute
-from controller.api.kinds import boolean, name, none_is, string, uuid_text
+from controller.api.kinds import Kind, boolean, name, none_is, string, uuid_text
 
 
-def identifiers(table: Table) -> tuple[Attribute, ...]:
-    """Who it is and whose."""
+def identifiers(table: Table, name_kind: Kind | None = None) -> tuple[Attribute, ...]:
+    """Who it is and whose. `name_kind` is for names that are not as other resources' are."""
     return (
-        Attribute("id", kind=uuid_text, post=NOBODY, column=table.c.id, filter=True, sort=True),
+        identifier(table),
         Attribute(
-            "name", kind=name(255), post=ANYONE, put=ANYONE, default="", column=table.c.name, filter=True, sort=True
-        ),
-        # Set by the machine from who asks; only an administrator may name another project.
-        Attribute(
-            "project_id",
-            kind=string(255),
+            "name",
+            kind=name_kind or name(255),
             post=ANYONE,
-            default=REQUIRED,
-            column=table.c.project_id,
+            put=ANYONE,
+            default="",
+            column=table.c.name,
             filter=True,
             sort=True,
         ),
+        project(table),
+    )
+
+
+def identifier(table: Table) -> Attribute:
+    """Drawn by the machine."""
+    return Attribute("id", kind=uuid_text, post=NOBODY, column=table.c.id, filter=True, sort=True)
+
+
+def project(table: Table) -> Attribute:
+    """Set by the machine from who asks; only an administrator may name another project."""
+    return Attribute(
+        "project_id",
+        kind=string(255),
+        post=ANYONE,
+        default=REQUIRED,
+        column=table.c.project_id,
+        filter=True,
+        sort=True,
     )
 
 

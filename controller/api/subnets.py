@@ -32,7 +32,7 @@ from controller.ipam.addresses import number, position, space
 from controller.settings import Settings
 from controller.store.clock import timestamp
 from controller.store.schema import ip_allocations, networks, ports, subnets
-from controller.store.topology import chunks, of_ports, placed
+from controller.store.topology import chunks, of_ports, placed, select_ports
 
 _POOLS = kinds.list_of(kinds.record({"start": kinds.ip_address, "end": kinds.ip_address}))
 _ROUTES = kinds.list_of(kinds.record({"destination": kinds.exact_cidr, "nexthop": kinds.ip_address}), unique=True)
@@ -255,8 +255,9 @@ def _require_idle_gateway(work: Work, row: Row) -> None:
 
 def _give_automatic_addresses(work: Work, row: Row) -> None:
     """The EUI-64 address of a new subnet, to every port that is on its network already."""
-    statement = select(ports).where(ports.c.network_id == row["network_id"], ports.c.device_owner.not_in(ROUTER_OWNERS))
-    there = work.transaction.execute(statement.order_by(ports.c.id).with_for_update()).all()
+    here = (ports.c.network_id == row["network_id"], ports.c.device_owner.not_in(ROUTER_OWNERS))
+    statement = select_ports().where(*here).order_by(ports.c.id).with_for_update(of=ports)
+    there = work.transaction.execute(statement).all()
     if not there:
         return
     bound = [port for port in there if port.host]
@@ -276,7 +277,7 @@ def _give_automatic_addresses(work: Work, row: Row) -> None:
 
 def _take_automatic_addresses(work: Work, row: Row) -> None:
     on_subnet = select(ip_allocations.c.port_id).where(ip_allocations.c.subnet_id == row["id"])
-    statement = select(ports).where(ports.c.id.in_(on_subnet)).order_by(ports.c.id).with_for_update()
+    statement = select_ports().where(ports.c.id.in_(on_subnet)).order_by(ports.c.id).with_for_update(of=ports)
     there = work.transaction.execute(statement).all()
     bound = [port for port in there if port.host]
     work.meant(of_ports(placed(work.conn, bound)))

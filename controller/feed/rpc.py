@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 Question = TypeVar("Question", rpc.Report, rpc.Subscribe, rpc.Claim, rpc.Wired)
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_TOPIC = re.compile(r"(hosts|host/[A-Za-z0-9._-]{1,200}|segment/[A-Za-z0-9-]{1,64})")
+_TOPIC = re.compile(r"hosts|host/[A-Za-z0-9._-]{1,200}|(segment|group|members|addresses)/[A-Za-z0-9-]{1,64}")
 
 RETRY = 5.0
 """Seconds until the next attempt, if the broker refuses what the server declares."""

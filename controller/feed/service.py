@@ -76,6 +76,11 @@ class Metrics(Collector):
                 "Rows of the outbox deleted after their confirmation",
                 self._service.sweeper.deleted,
             ),
+            (
+                "selvedge_identities_forgotten",
+                "Sets of security groups that no port had any more",
+                self._service.sweeper.forgotten,
+            ),
             ("selvedge_feed_bound", "Topics bound to hosts' queues", self._service.subscriptions.bound),
             ("selvedge_feed_unbound", "Topics unbound from hosts' queues", self._service.subscriptions.unbound),
             ("selvedge_calls_refused", "Agents' calls that made no sense", calls.refused),

@@ -3,6 +3,8 @@
 A row is a left-over when two looks, `PATIENCE` seconds apart, both saw it and this process does not hold it. That needs
 no clocks that agree, and no list of living controllers. When several controllers sweep the same row, it is published
 several times, which costs a message and changes nothing; scattered looks make it rare.
+
+It is also the one who takes identities away that no port uses any more (`controller.store.identities`).
 """
 
 import logging
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, delete, select
 
 from controller.feed.outbox import Row
 from controller.feed.publisher import Publisher
+from controller.store import identities
 from controller.store.engine import Contention, DatabaseAway, Store
 from controller.store.schema import outbox
 
@@ -28,6 +31,9 @@ LOOK = 0.5
 PATIENCE = 1.0
 """Seconds that a row's own process has for it."""
 
+IDENTITIES = 60.0
+"""Seconds between two looks for identities without ports."""
+
 CHUNK = 500
 LOOK_AT = 10_000
 
@@ -39,6 +45,7 @@ class Sweeper(threading.Thread):
         super().__init__(name="sweeper", daemon=True)
         self.swept = 0
         self.deleted = 0
+        self.forgotten = 0
         self._store = store
         self._publisher = publisher
         self._stopping = threading.Event()
@@ -52,6 +59,7 @@ class Sweeper(threading.Thread):
     def run(self) -> None:
         away = False
         look_at = 0.0
+        forget_at = time.monotonic() + IDENTITIES * random.random()
         last = False
         while not last:
             last = self._stopping.wait(TIDY)
@@ -61,6 +69,9 @@ class Sweeper(threading.Thread):
                 if now >= look_at and not last:
                     self._look(now)
                     look_at = now + LOOK * random.uniform(0.75, 1.25)
+                if now >= forget_at and not last:
+                    self._forget(time.time())
+                    forget_at = now + IDENTITIES * random.uniform(0.75, 1.25)
             except (DatabaseAway, Contention) as error:
                 if not away:
                     LOG.warning("sweeper: %s", error)
@@ -101,6 +112,16 @@ class Sweeper(threading.Thread):
         self.swept += len(rows)
         self._publisher.hand_over(rows)
         LOG.info("sweeper: publishing %d messages that were left behind", len(rows))
+
+    def _forget(self, now: float) -> None:
+        """Delete the identities that have been without a port for long. `now`: seconds since 1970."""
+        if not self._store.read(lambda conn: identities.due(conn, now)):
+            return
+        record = self._publisher.outbox.record
+        number = self._store.transaction(lambda transaction: identities.sweep(transaction, now, record))
+        self.forgotten += number
+        if number:
+            LOG.info("sweeper: %d sets of security groups are no longer known", number)
 
 
 def _numbers(conn: Connection) -> list[int]:

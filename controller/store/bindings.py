@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from controller.store.clock import timestamp
 from controller.store.engine import Transaction
 from controller.store.schema import agents, ports
-from controller.store.topology import Changes, chunks, deltas, of_ports, placed
+from controller.store.topology import Changes, chunks, deltas, of_ports, placed, select_ports
 from selvedge.rpc import Wired
 
 Record = Callable[[Transaction, Changes], None]
@@ -68,7 +68,7 @@ def claim(transaction: Transaction, host: str, port_ids: Iterable[str], record: 
             .returning(ports.c.id)
         )
         taken.update(transaction.execute(statement).scalars())
-    rows = [row for chunk in chunks(wanted) for row in transaction.execute(select(ports).where(ports.c.id.in_(chunk)))]
+    rows = [row for chunk in chunks(wanted) for row in transaction.execute(select_ports().where(ports.c.id.in_(chunk)))]
     results.update((row.id, CLAIMED if row.host == host else ELSEWHERE) for row in rows)
     if taken:
         record(transaction, deltas({}, of_ports(placed(transaction.conn, [row for row in rows if row.id in taken]))))
@@ -88,7 +88,7 @@ def wired(transaction: Transaction, request: Wired, record: Record) -> tuple[str
     rows = [
         row
         for chunk in chunks(wanted)
-        for row in transaction.execute(select(ports).where(ports.c.id.in_(chunk), ports.c.host == host))
+        for row in transaction.execute(select_ports().where(ports.c.id.in_(chunk), ports.c.host == host))
     ]
     for status, names in (("ACTIVE", rising), ("DOWN", falling)):
         changed = [row.id for row in rows if row.id in names and row.status != status]

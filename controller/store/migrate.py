@@ -43,9 +43,9 @@ def current(conn: Connection) -> str | None:
     return revision
 
 
-def upgrade(store: Store) -> bool:
-    """Migrates to `head`. Whether there was anything to do. Raises `DatabaseAway`."""
-    newest = head()
+def upgrade(store: Store, revision: str | None = None) -> bool:
+    """Migrates to `revision`, or to `head`. Whether there was anything to do. Raises `DatabaseAway`."""
+    newest = revision or head()
     if store.read(current) == newest:
         return False
 
@@ -57,7 +57,7 @@ def upgrade(store: Store) -> bool:
             return False
         script = ScriptDirectory.from_config(configuration())
         with EnvironmentContext(
-            configuration(), script, fn=lambda revision, context: script._upgrade_revs(newest, revision)
+            configuration(), script, fn=lambda present, context: script._upgrade_revs(newest, present)
         ) as environment:
             environment.configure(connection=conn, target_metadata=metadata, transactional_ddl=True)
             environment.run_migrations()

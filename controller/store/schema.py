@@ -9,7 +9,8 @@ owner's row, so that a list of a thousand resources is one statement.
 Addresses are stored twice in `ip_allocations`: as canonical text, and as fixed-width hexadecimal (`position`), which
 sorts like the number on every database; ranges are asked of the latter.
 
-Foreign keys without CASCADE are there to refuse: a network with ports, a subnet with addresses in use.
+Foreign keys without CASCADE are there to refuse: a network with ports, a subnet with addresses in use, a set of
+security groups that a port has (`identities`), a group in such a set, an address group that a rule names.
 The migrations in `migrations/versions` make exactly these tables; a test compares them.
 """
 
@@ -76,10 +77,29 @@ def _standard() -> tuple[Column[Any], ...]:
     return (
         Column("project_id", String(255), nullable=False, index=True),
         Column("name", String(255), nullable=False),
+        *_history(),
+    )
+
+
+def _history() -> tuple[Column[Any], ...]:
+    """What every resource has, even one without a name."""
+    return (
         Column("description", String(255), nullable=False),
         Column("created_at", String(20), nullable=False),
         Column("updated_at", String(20), nullable=False),
         Column("revision_number", _Big, nullable=False),
+    )
+
+
+def _allowance() -> tuple[Column[Any], ...]:
+    """What a rule of a security group allows, as the API shows it, but for its remote side."""
+    return (
+        Column("direction", String(8), nullable=False),
+        Column("ethertype", String(4), nullable=False),
+        Column("protocol", String(40)),
+        Column("port_range_min", Integer),
+        Column("port_range_max", Integer),
+        Column("remote_ip_prefix", String(64)),
     )
 
 
@@ -148,6 +168,8 @@ ports = Table(
     Column("vif_details", Json, nullable=False),
     Column("profile", Json, nullable=False),
     Column("binding_claimed", Boolean, nullable=False),
+    # The set of its security groups; NULL for none.
+    Column("identity", Integer, ForeignKey("identities.key"), index=True),
     UniqueConstraint("network_id", "mac_address"),
     sqlite_autoincrement=True,
 )
@@ -160,6 +182,96 @@ ip_allocations = Table(
     Column("port_id", _UUID, ForeignKey("ports.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("ip_address", String(64), nullable=False, index=True),
     Column("ordinal", Integer, nullable=False),
+)
+
+security_groups = Table(
+    "security_groups",
+    metadata,
+    _key(),
+    Column("id", _UUID, nullable=False, unique=True),
+    *_standard(),
+    Column("stateful", Boolean, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# One default group per project, whoever makes it first.
+default_security_groups = Table(
+    "default_security_groups",
+    metadata,
+    Column("project_id", String(255), primary_key=True),
+    Column(
+        "security_group_id", _UUID, ForeignKey("security_groups.id", ondelete="CASCADE"), nullable=False, unique=True
+    ),
+)
+
+address_groups = Table(
+    "address_groups",
+    metadata,
+    _key(),
+    Column("id", _UUID, nullable=False, unique=True),
+    *_standard(),
+    sqlite_autoincrement=True,
+)
+
+address_associations = Table(
+    "address_associations",
+    metadata,
+    Column("address_group_id", _UUID, ForeignKey("address_groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("address", String(64), primary_key=True),
+)
+
+security_group_rules = Table(
+    "security_group_rules",
+    metadata,
+    _key(),
+    Column("id", _UUID, nullable=False, unique=True),
+    Column("project_id", String(255), nullable=False, index=True),
+    Column("security_group_id", _UUID, ForeignKey("security_groups.id", ondelete="CASCADE"), nullable=False),
+    *_allowance(),
+    # `remote_ip_prefix` is as it was written, with bits beyond its length perhaps; this is without.
+    Column("normalized_cidr", String(64)),
+    Column("remote_group_id", _UUID, ForeignKey("security_groups.id", ondelete="CASCADE"), index=True),
+    Column("remote_address_group_id", _UUID, ForeignKey("address_groups.id"), index=True),
+    *_history(),
+    # Of all that makes two rules the same (`controller.store.security.fingerprint`).
+    Column("fingerprint", String(64), nullable=False),
+    UniqueConstraint("security_group_id", "fingerprint"),
+    sqlite_autoincrement=True,
+)
+
+# What new groups begin with. `remote_group_id` may be PARENT: the group that is being made.
+default_security_group_rules = Table(
+    "default_security_group_rules",
+    metadata,
+    Column("id", _UUID, primary_key=True),
+    *_allowance(),
+    Column("remote_group_id", _UUID),
+    Column("remote_address_group_id", _UUID, ForeignKey("address_groups.id"), index=True),
+    Column("used_in_default_sg", Boolean, nullable=False),
+    Column("used_in_non_default_sg", Boolean, nullable=False),
+    *_history(),
+    # The rule's fingerprint where it is used, else NULL: the same rule may be there once for each kind of group.
+    Column("fingerprint_in_default", String(64), unique=True),
+    Column("fingerprint_in_non_default", String(64), unique=True),
+)
+
+# The distinct sets of groups that ports have or had; `controller.store.identities` is their only writer.
+identities = Table(
+    "identities",
+    metadata,
+    _key(),
+    Column("groups", Json, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    # Seconds since 1970 at which it was found without a port; NULL while it has one.
+    Column("unused_since", Float(53)),
+    sqlite_autoincrement=True,
+)
+
+identity_groups = Table(
+    "identity_groups",
+    metadata,
+    Column("identity", Integer, ForeignKey("identities.key", ondelete="CASCADE"), primary_key=True),
+    Column("security_group_id", _UUID, ForeignKey("security_groups.id"), primary_key=True, index=True),
 )
 
 agents = Table(

@@ -4,17 +4,40 @@ Snapshots and changes use the same mapping, so an agent that reads a snapshot an
 the same objects. All of it is pure but the readers at the end.
 
 A port is an `Endpoint` of its segment and a `Binding` of its host while it has a host; an unbound port is nothing.
+What security groups mean is in `controller.store.security`; only their snapshots are read here.
 A writer describes what its rows meant before and after (`Topics`); `deltas` is what `controller.feed.outbox` records.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, FromClause, Row, Select, select
 
-from controller.store.schema import agents, ip_allocations, networks, ports, segments, topics
-from selvedge.topics import HOSTS, Snapshot, host_topic, segment_topic
+from controller.store.schema import (
+    address_associations,
+    address_groups,
+    agents,
+    identities,
+    identity_groups,
+    ip_allocations,
+    networks,
+    ports,
+    security_group_rules,
+    security_groups,
+    segments,
+    topics,
+)
+from controller.store.security import address_group_of, group_of, membership_of, rule_of
+from selvedge.topics import (
+    HOSTS,
+    Snapshot,
+    addresses_topic,
+    group_topic,
+    host_topic,
+    members_topic,
+    segment_topic,
+)
 from selvedge.topology import Binding, Endpoint, Host, Object, Pair, Ref, Segment, ref
 
 Topics = Mapping[str, Sequence[Object]]
@@ -22,6 +45,8 @@ Topics = Mapping[str, Sequence[Object]]
 
 Changes = dict[str, tuple[tuple[Object, ...], tuple[Ref, ...]]]
 """Topic → (upserts, deletes). A topic without either is not in it."""
+
+Name = TypeVar("Name", str, int)
 
 CHUNK = 5_000
 """Names in one IN (…): below every database's limit of parameters."""
@@ -42,9 +67,10 @@ def segment_of(row: Any) -> Segment:
 
 
 def endpoint_of(row: Any, addresses: Sequence[str], segment: str) -> Endpoint | None:
-    """From a row of `ports` and its addresses in order; None for a port without a host."""
+    """From a row of `select_ports` and its addresses in order; None for a port without a host."""
     if not row.host:
         return None
+    secure = is_secure(row)
     return Endpoint(
         id=row.id,
         key=row.key,
@@ -55,14 +81,26 @@ def endpoint_of(row: Any, addresses: Sequence[str], segment: str) -> Endpoint | 
         pairs=tuple(
             Pair(pair["mac_address"], with_prefix(pair["ip_address"])) for pair in row.allowed_address_pairs or ()
         ),
-        secure=row.port_security_enabled,
+        secure=secure,
         up=row.admin_state_up,
+        identity=(row.identity or 0) if secure else 0,
+        groups=_groups_of(row),
     )
 
 
 def binding_of(row: Any, segment: str) -> Binding | None:
-    """From a row of `ports`; None for a port without a host."""
-    return Binding(id=row.id, segment=segment) if row.host else None
+    """From a row of `select_ports`; None for a port without a host."""
+    return Binding(id=row.id, segment=segment, groups=_groups_of(row)) if row.host else None
+
+
+def _groups_of(row: Any) -> tuple[str, ...]:
+    """The security groups of a row of `select_ports`, as far as they matter to a switch."""
+    return tuple(row.groups or ()) if is_secure(row) else ()
+
+
+def is_secure(row: Any) -> bool:
+    """Whether guard and groups apply. The network's own ports (DHCP servers, routers) are trusted, as in Neutron."""
+    return bool(row.port_security_enabled) and not row.device_owner.startswith("network:")
 
 
 def host_of(row: Any) -> Host | None:
@@ -83,7 +121,7 @@ def of_segments(rows: Iterable[Any]) -> dict[str, list[Object]]:
 
 
 def of_ports(rows: Iterable[tuple[Any, Sequence[str], str]]) -> dict[str, list[Object]]:
-    """The topics of (row of `ports`, addresses, segment's id)."""
+    """The topics of (row of `select_ports`, addresses, segment's id)."""
     found: dict[str, list[Object]] = defaultdict(list)
     for row, addresses, segment in rows:
         endpoint, binding = endpoint_of(row, addresses, segment), binding_of(row, segment)
@@ -121,7 +159,17 @@ def select_segments() -> Select[Any]:
     )
 
 
-def chunks(names: Iterable[str]) -> Iterable[list[str]]:
+def ports_with_groups() -> FromClause:
+    """Ports, and the identity that each has or has not."""
+    return ports.outerjoin(identities, identities.c.key == ports.c.identity)
+
+
+def select_ports() -> Select[Any]:
+    """Ports with the security groups (`groups`: sorted ids, or None) that their identity stands for."""
+    return select(ports, identities.c.groups).select_from(ports_with_groups())
+
+
+def chunks(names: Iterable[Name]) -> Iterable[list[Name]]:
     """`names` without repetition, sorted, in lists that fit an IN (…)."""
     ordered = sorted(set(names))
     return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
@@ -151,7 +199,7 @@ def segments_of_networks(conn: Connection, network_ids: Iterable[str]) -> dict[s
 
 
 def placed(conn: Connection, rows: Sequence[Row[Any]]) -> list[tuple[Any, Sequence[str], str]]:
-    """What `of_ports` takes, for rows of `ports`: two statements."""
+    """What `of_ports` takes, for rows of `select_ports`: two statements."""
     addresses = addresses_of(conn, (row.id for row in rows))
     where = segments_of_networks(conn, (row.network_id for row in rows))
     return [(row, addresses.get(row.id, ()), where[row.network_id]) for row in rows]
@@ -184,30 +232,71 @@ def snapshots(conn: Connection, names: Iterable[str]) -> tuple[Snapshot, ...]:
     objects: dict[str, list[Object]] = defaultdict(list)
     if HOSTS in version:
         objects.update(of_agents(conn.execute(select(agents).where(agents.c.tunnel_ip.is_not(None)))))
-    for chunk in chunks(_tails(wanted, segment_topic(""))):
-        rows = conn.execute(select_segments().where(segments.c.id.in_(chunk))).all()
-        objects.update(of_segments(rows))
-        where = {row.network_id: row.id for row in rows}
-        bound = [
-            row
-            for part in chunks(where)
-            for row in conn.execute(select(ports).where(ports.c.network_id.in_(part), ports.c.host != ""))
-        ]
-        addresses = addresses_of(conn, (row.id for row in bound))
-        for row in bound:
-            endpoint = endpoint_of(row, addresses.get(row.id, ()), where[row.network_id])
-            if endpoint:
-                objects[segment_topic(endpoint.segment)].append(endpoint)
-    for chunk in chunks(_tails(wanted, host_topic(""))):
-        statement = (
-            select(ports.c.id, ports.c.host, segments.c.id)
-            .join(segments, segments.c.network_id == ports.c.network_id)
-            .where(ports.c.host.in_(chunk))
-        )
-        for port, host, segment in conn.execute(statement):
-            objects[host_topic(host)].append(Binding(port, segment))
+    for topic_of, read in _READERS:
+        prefix = topic_of("")
+        for chunk in chunks(name[len(prefix) :] for name in wanted if name.startswith(prefix) and name != prefix):
+            for id, thing in read(conn, chunk):
+                objects[topic_of(id)].append(thing)
     return tuple(Snapshot(name, version[name], tuple(objects.get(name, ()))) for name in wanted)
 
 
-def _tails(names: Iterable[str], prefix: str) -> list[str]:
-    return [name[len(prefix) :] for name in names if name.startswith(prefix) and len(name) > len(prefix)]
+# What is in the topics of one kind: (what follows the kind in the topic's name, object), for the names in `chunk`.
+
+
+def _in_segments(conn: Connection, chunk: Sequence[str]) -> Iterator[tuple[str, Object]]:
+    rows = conn.execute(select_segments().where(segments.c.id.in_(chunk))).all()
+    for row in rows:
+        yield row.id, segment_of(row)
+    where = {row.network_id: row.id for row in rows}
+    bound = [
+        row
+        for part in chunks(where)
+        for row in conn.execute(select_ports().where(ports.c.network_id.in_(part), ports.c.host != ""))
+    ]
+    addresses = addresses_of(conn, (row.id for row in bound))
+    for row in bound:
+        endpoint = endpoint_of(row, addresses.get(row.id, ()), where[row.network_id])
+        if endpoint:
+            yield endpoint.segment, endpoint
+
+
+def _on_hosts(conn: Connection, chunk: Sequence[str]) -> Iterator[tuple[str, Object]]:
+    columns = (ports.c.id, ports.c.host, ports.c.port_security_enabled, ports.c.device_owner, identities.c.groups)
+    statement = select(*columns, segments.c.id.label("segment")).select_from(
+        ports_with_groups().join(segments, segments.c.network_id == ports.c.network_id)
+    )
+    for row in conn.execute(statement.where(ports.c.host.in_(chunk))):
+        binding = binding_of(row, row.segment)
+        if binding:
+            yield row.host, binding
+
+
+def _of_groups(conn: Connection, chunk: Sequence[str]) -> Iterator[tuple[str, Object]]:
+    for row in conn.execute(select(security_groups).where(security_groups.c.id.in_(chunk))):
+        yield row.id, group_of(row)
+    for row in conn.execute(select(security_group_rules).where(security_group_rules.c.security_group_id.in_(chunk))):
+        yield row.security_group_id, rule_of(row)
+
+
+def _members(conn: Connection, chunk: Sequence[str]) -> Iterator[tuple[str, Object]]:
+    for row in conn.execute(select(identity_groups).where(identity_groups.c.security_group_id.in_(chunk))):
+        yield row.security_group_id, membership_of(row.security_group_id, row.identity)
+
+
+def _addresses(conn: Connection, chunk: Sequence[str]) -> Iterator[tuple[str, Object]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in conn.execute(select(address_associations).where(address_associations.c.address_group_id.in_(chunk))):
+        found[row.address_group_id].append(row.address)
+    for row in conn.execute(select(address_groups).where(address_groups.c.id.in_(chunk))):
+        yield row.id, address_group_of(row, found[row.id])
+
+
+_Reader = Callable[[Connection, Sequence[str]], Iterator[tuple[str, Object]]]
+
+_READERS: tuple[tuple[Callable[[str], str], _Reader], ...] = (
+    (segment_topic, _in_segments),
+    (host_topic, _on_hosts),
+    (group_topic, _of_groups),
+    (members_topic, _members),
+    (addresses_topic, _addresses),
+)

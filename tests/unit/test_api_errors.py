@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,6 +45,15 @@ from tests.rest import Api
         ("POST /v2.0/networks", b'{"networks": [1]}', 400, "HTTPBadRequest"),
         ("PUT /v2.0/networks/none", b'{"network": {}}', 404, "NetworkNotFound"),
         ("PUT /v2.0/networks/none", b"{}", 400, "HTTPBadRequest"),
+        ("GET /v2.0/security_groups", None, 404, "HTTPNotFound"),
+        ("GET /v2.0/security-groups/none", None, 404, "SecurityGroupNotFound"),
+        ("GET /v2.0/security-group-rules/none", None, 404, "SecurityGroupRuleNotFound"),
+        ("PUT /v2.0/default-security-group-rules/none", b"{}", 405, "HTTPMethodNotAllowed"),
+        ("GET /v2.0/address-groups/none/add_addresses", None, 405, "HTTPMethodNotAllowed"),
+        ("PUT /v2.0/address-groups/none/add_addresses", b'{"addresses": []}', 404, "AddressGroupNotFound"),
+        ("PUT /v2.0/address-groups/%00/add_addresses", b'{"addresses": []}', 404, "AddressGroupNotFound"),
+        ("PUT /v2.0/address-groups/none/add_addresses", b"[]", 400, "HTTPBadRequest"),
+        ("PUT /v2.0/address-groups/none/sub_addresses", b"{}", 404, "HTTPNotFound"),
     ],
 )
 def test_requests_that_make_no_sense(api: Api, request_line: str, body: bytes | None, status: int, error: str) -> None:
@@ -103,10 +113,20 @@ def test_discovery_leads_to_everything(api: Api) -> None:
     assert [(version["id"], version["status"]) for version in versions] == [("v2.0", "CURRENT")]
     assert versions[0]["links"][0]["href"].endswith("/v2.0/")
     assert api.call("GET", "/v2.0/").body == api.call("GET", "/v2.0").body
-    found = {resource["collection"] for resource in api.call("GET", "/v2.0").body["resources"]}
-    assert found == {"networks", "subnets", "ports", "agents", "extensions"}
-    for collection in found:
-        assert api.call("GET", f"/v2.0/{collection}/").status == 200
+    found = {one["collection"]: one["links"][0]["href"] for one in api.call("GET", "/v2.0").body["resources"]}
+    assert set(found) == {
+        "networks",
+        "subnets",
+        "ports",
+        "security_groups",
+        "security_group_rules",
+        "default_security_group_rules",
+        "address_groups",
+        "agents",
+        "extensions",
+    }
+    for collection, href in found.items():
+        assert collection in api.call("GET", urlsplit(href).path + "/").body
 
 
 def test_every_claimed_extension_shows_itself(api: Api) -> None:
@@ -140,22 +160,31 @@ def test_any_value_of_any_attribute_is_taken_or_refused_by_name(api: Api, data: 
         api.subnet(network, "10.0.0.0/28")
         api.port(network)
     network = api.get("networks?limit=1")["networks"][0]
-    resource = {one.name: one for one in RESOURCES}[data.draw(st.sampled_from(("network", "subnet", "port")))]
-    body: dict[str, Any] = {"network_id": network["id"]} if resource.name != "network" else {}
+    made = [one for one in RESOURCES if "create" in one.operations]
+    resource = data.draw(st.sampled_from(made))
+    body: dict[str, Any] = {}
+    if resource.name in ("subnet", "port"):
+        body.update(network_id=network["id"])
     if resource.name == "subnet":
         body.update(cidr="10.7.0.0/24", ip_version=4)
+    if "direction" in resource.attributes:
+        body.update(direction="ingress", protocol="tcp", port_range_min=7, port_range_max=7)
+    if resource.name == "security_group_rule":
+        body.update(security_group_id=api.get("security-groups?limit=1")["security_groups"][0]["id"])
+    if resource.name == "default_security_group_rule":
+        body.update(used_in_default_sg=True, used_in_non_default_sg=True)
     name = data.draw(st.sampled_from([*resource.attributes, "tenant_id"]))
     body[name] = data.draw(ANY_JSON)
-    answer = api.call("POST", f"/v2.0/{resource.plural}", {resource.name: body})
+    answer = api.call("POST", f"/v2.0/{resource.path}", {resource.name: body})
     assert answer.status in (201, 400, 404, 409), (body, answer)
     assert answer.status == 201 or answer.message
-    there = api.get(f"{resource.plural}?limit=1&fields=id")[resource.plural]
-    if there:
-        path = f"/v2.0/{resource.plural}/{there[0]['id']}"
+    there = api.get(f"{resource.path}?limit=1&fields=id")[resource.plural]
+    if there and "update" in resource.operations:
+        path = f"/v2.0/{resource.path}/{there[0]['id']}"
         change = api.call("PUT", path, {resource.name: {name: body[name]}})
         assert change.status in (200, 400, 404, 409), (body, change)
     if answer.status == 201:
-        assert api.get(f"{resource.plural}/{answer.body[resource.name]['id']}")
+        assert api.get(f"{resource.path}/{answer.body[resource.name]['id']}")
         api.delete(resource.name, answer.body[resource.name]["id"])
 
 
@@ -180,6 +209,12 @@ def test_any_value_of_any_attribute_is_taken_or_refused_by_name(api: Api, data: 
                     "mac_address",
                     "ip_version",
                     "alive",
+                    "security_groups",
+                    "belongs_to_default_sg",
+                    "protocol",
+                    "port_range_min",
+                    "ethertype",
+                    "remote_ip_prefix",
                     "x",
                 )
             ),
@@ -190,5 +225,5 @@ def test_any_value_of_any_attribute_is_taken_or_refused_by_name(api: Api, data: 
 )
 def test_any_query_is_answered(api: Api, pairs: list[tuple[str, str]]) -> None:
     for resource in RESOURCES:
-        result = api.client.simulate_get(f"/v2.0/{resource.plural}", params=dict(pairs))
+        result = api.client.simulate_get(f"/v2.0/{resource.path}", params=dict(pairs))
         assert result.status_code in (200, 400, 404), result.text

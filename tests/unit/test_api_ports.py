@@ -34,6 +34,7 @@ def test_a_port_has_neutron_s_attributes_and_defaults(api: Api) -> None:
         "device_owner": "",
         "port_security_enabled": True,
         "allowed_address_pairs": [],
+        "security_groups": [api.default_group("p1")["id"]],
         "binding:host_id": "",
         "binding:profile": {},
         "binding:vnic_type": "normal",
@@ -248,7 +249,8 @@ def test_address_pairs_default_to_the_port_s_mac(api: Api) -> None:
     ]
     assert api.get(f"ports/{port['id']}")["port"] == port
     assert api.update("port", port["id"], port_security_enabled=False).error == "AddressPairAndPortSecurityRequired"
-    answer = api.update("port", port["id"], port_security_enabled=False, allowed_address_pairs=None)
+    bare = {"port_security_enabled": False, "allowed_address_pairs": None, "security_groups": None}
+    answer = api.update("port", port["id"], **bare)
     assert answer.body["port"]["allowed_address_pairs"] == []
 
 

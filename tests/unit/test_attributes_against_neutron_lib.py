@@ -1,6 +1,7 @@
 """Our attribute tables against neutron-lib's: the same attributes, rights, defaults, and judgement of values.
 
-neutron-lib is the oracle; it is never imported outside of this test. Every difference that the comparison finds must
+neutron-lib is the oracle; it is never imported outside of this test. What it lacks of security groups is in
+`neutron_security`. Every difference that the comparison finds must
 be listed in `DIFFERENCES` with its reason, and whatever is listed must exist: a difference that was mended has to go
 from the list.
 """
@@ -15,6 +16,7 @@ from neutron_lib import exceptions as oracle_exceptions
 from neutron_lib.api import attributes as oracle_attributes
 from neutron_lib.api.definitions import (
     aap_reject_multicast,
+    address_group,
     agent,
     allowedaddresspairs,
     empty_string_filtering,
@@ -30,18 +32,27 @@ from neutron_lib.api.definitions import (
     project_id,
     provider_net,
     revisionifmatch,
+    security_groups_normalized_cidr,
+    security_groups_port_filtering,
+    security_groups_remote_address_group,
+    security_groups_rules_belongs_to_default_sg,
     sort_key_validation,
     sorting,
+    stateful_security_group,
     subnet,
 )
+from neutron_lib.exceptions import address_group as address_group_exceptions
+from neutron_lib.exceptions import port_security as port_security_exceptions
 from oslo_config import cfg
 from webob import exc
 
-from controller.api import agents, errors, networks, ports, subnets
+from controller.api import errors
+from controller.api.app import RESOURCES as OURS
 from controller.api.attributes import ADMIN, NOBODY, REQUIRED, UNSET, Attribute, Who, convert
 from controller.api.errors import ApiError
 from controller.api.extensions import EXTENSIONS
 from controller.api.resource import Resource
+from tests.unit import neutron_security
 
 DEFINITIONS = (
     network,
@@ -53,6 +64,11 @@ DEFINITIONS = (
     port_security,
     portbindings,
     allowedaddresspairs,
+    address_group,
+    stateful_security_group,
+    security_groups_normalized_cidr,
+    security_groups_remote_address_group,
+    security_groups_rules_belongs_to_default_sg,
 )
 
 CLAIMS = (
@@ -64,14 +80,13 @@ CLAIMS = (
     pagination,
     project_id,
     revisionifmatch,
+    security_groups_port_filtering,
     sort_key_validation,
     sorting,
 )
 """Definitions of extensions without attributes."""
 
-RESOURCES: dict[str, Resource] = {
-    one.plural: one for one in (networks.RESOURCE, subnets.RESOURCE, ports.RESOURCE, agents.RESOURCE)
-}
+RESOURCES: dict[str, Resource] = {one.plural: one for one in OURS}
 
 STANDARD = {"project_id", "description", "created_at", "updated_at", "revision_number"}
 """Attributes whose definitions are not in neutron-lib but in Neutron."""
@@ -100,12 +115,32 @@ DIFFERENCES: dict[str, str] = {
     "ports.binding:vnic_type values": "only what an agent of ours can plug is accepted, instead of failing to bind",
     "ports.binding:host_id values": "a host's name must fit a routing key; neutron-lib accepts anything at all",
     "ports.binding:profile values": "null is stored as the empty dictionary, which is what Neutron shows for it",
+    "address_groups.name values": "as networks.name",
+    "address_groups.description values": "as every description: 255 characters (Neutron's column); null is empty",
+    "address_groups.addresses values": "canonical and each once, which Neutron makes of them when it stores them",
+    "address_groups.shared missing": "never shown; sharing comes with RBAC",
+    "default_security_group_rules.description put": "the template's rules have no update (405)",
+    "default_security_group_rules.description values": "as address_groups.description",
+    "security_group_rules.protocol values": "booleans and fractions are no numbers, and a number has one form",
+    "security_group_rules.port_range_min values": "booleans and fractions are no ports",
+    "security_group_rules.port_range_max values": "booleans and fractions are no ports",
+    "security_group_rules.remote_ip_prefix values": "only null and the empty string say that there is none",
+    "security_group_rules.remote_group_id values": "what cannot be an identifier is refused at once",
+    "security_group_rules.remote_address_group_id values": "the same",
+    "default_security_group_rules.protocol values": "booleans and fractions are no numbers, and a number has one form",
+    "default_security_group_rules.port_range_min values": "booleans and fractions are no ports",
+    "default_security_group_rules.port_range_max values": "booleans and fractions are no ports",
+    "default_security_group_rules.remote_ip_prefix values": "only null and the empty string say that there is none",
+    "default_security_group_rules.remote_group_id values": "what cannot be an identifier is refused at once",
+    "default_security_group_rules.remote_address_group_id values": "the same",
 }
 
 
 def merged(plural: str) -> dict[str, dict[str, Any]]:
-    """neutron-lib's definition of a resource, with the extensions that we claim."""
+    """Neutron's definition of a resource, with the extensions that we claim."""
     table: dict[str, dict[str, Any]] = {}
+    for own in (neutron_security.GROUPS, neutron_security.TEMPLATE):
+        table.update(own.get(plural, {}))
     for definition in DEFINITIONS:
         table.update(definition.RESOURCE_ATTRIBUTE_MAP.get(plural, {}))
     return table
@@ -144,6 +179,28 @@ SAMPLES: tuple[Any, ...] = (
     "normal",
     "direct",
     "slaac",
+    "default",
+    "Default",
+    "ingress",
+    "any",
+    "TCP",
+    "icmpv6",
+    "hopopt",
+    "006",
+    " 6 ",
+    255,
+    256,
+    65535,
+    65536,
+    "65535",
+    "ipV6",
+    "PARENT",
+    "10.0.0.0/0.0.255.255",
+    ["10.0.0.0/24", "fd00::/64"],
+    ["10.0.0.1/24", "10.0.0.0/24"],
+    ["10.0.0.0/24", "10.0.0.0/24"],
+    ["eb5fb9bf-29b3-4bc2-a1d1-41a9d9d4d9a1"],
+    ["eb5fb9bf-29b3-4bc2-a1d1-41a9d9d4d9a1"] * 2,
     "dhcpv6-stateful",
     "eb5fb9bf-29b3-4bc2-a1d1-41a9d9d4d9a1",
     "EB5FB9BF29B34BC2A1D141A9D9D4D9A1",
@@ -198,6 +255,7 @@ def oracle_options() -> Iterator[None]:
     """Options that Neutron registers and neutron-lib's validators read."""
     options = [cfg.IntOpt("max_allowed_address_pair", default=10)]
     cfg.CONF.register_opts(options)
+    neutron_security.register()
     yield
     cfg.CONF.unregister_opts(options)
 
@@ -279,7 +337,7 @@ def test_we_invent_no_attributes(plural: str) -> None:
 
 def test_tenant_id_is_project_id() -> None:
     """Neutron's table has `tenant_id`; ours has `project_id` with the same rights, and shows both."""
-    for plural in ("networks", "subnets", "ports"):
+    for plural in ("networks", "subnets", "ports", "security_groups", "security_group_rules"):
         definition, attribute = merged(plural)["tenant_id"], RESOURCES[plural].attributes["project_id"]
         assert (attribute.post is not NOBODY, attribute.put is not NOBODY) == (True, False)
         assert (definition["allow_post"], definition["allow_put"]) == (True, False)
@@ -301,6 +359,8 @@ def test_claims_are_described_as_neutron_describes_them() -> None:
     definitions = [*DEFINITIONS[3:], *CLAIMS]
     assert set(EXTENSIONS) - {definition.ALIAS for definition in definitions} == {
         # Defined in Neutron itself.
+        "security-group",
+        "security-groups-default-rules",
         "standard-attr-description",
         "standard-attr-revisions",
         "standard-attr-timestamp",
@@ -316,8 +376,9 @@ def test_claims_are_described_as_neutron_describes_them() -> None:
 def test_errors_have_neutron_s_texts() -> None:
     """Every error of ours that neutron-lib has too says the same, up to the names of its fields."""
     compared = 0
+    defined = {**vars(oracle_exceptions), **vars(address_group_exceptions), **vars(port_security_exceptions)}
     for name, mine in vars(errors).items():
-        theirs = getattr(oracle_exceptions, name, None)
+        theirs = defined.get(name)
         if (
             not (isinstance(mine, type) and issubclass(mine, ApiError))
             or theirs is None
@@ -334,4 +395,4 @@ def test_errors_have_neutron_s_texts() -> None:
         else:
             assert found == expected, name
         compared += 1
-    assert compared > 20
+    assert compared > 26

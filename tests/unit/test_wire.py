@@ -11,16 +11,30 @@ from hypothesis import strategies as st
 from selvedge import rpc, wire
 from selvedge.broker import amqp_urls
 from selvedge.topics import Snapshot, Update
-from selvedge.topology import Binding, Endpoint, Host, Object, Pair, Ref, Segment, ref
+from selvedge.topology import (
+    AddressGroup,
+    Binding,
+    Endpoint,
+    Group,
+    Host,
+    Membership,
+    Object,
+    Pair,
+    Ref,
+    Rule,
+    Segment,
+    ref,
+)
 
 TEXT = st.text(max_size=40)
+TEXTS = st.lists(TEXT, max_size=4).map(tuple)
 KEYS = st.integers(1, 2**31 - 1)
 MACS = st.integers(0, 2**48 - 1).map(lambda n: ":".join(f"{n:012x}"[i : i + 2] for i in range(0, 12, 2)))
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 
 OBJECTS: st.SearchStrategy[Object] = st.one_of(
     st.builds(Host, id=TEXT, key=KEYS, tunnel_ip=ADDRESSES),
-    st.builds(Binding, id=TEXT, segment=TEXT),
+    st.builds(Binding, id=TEXT, segment=TEXT, groups=TEXTS),
     st.builds(
         Segment,
         id=TEXT,
@@ -43,9 +57,29 @@ OBJECTS: st.SearchStrategy[Object] = st.one_of(
         pairs=st.lists(st.builds(Pair, mac=MACS, cidr=ADDRESSES), max_size=3).map(tuple),
         secure=st.booleans(),
         up=st.booleans(),
+        identity=st.integers(0, 2**32 - 1),
+        groups=TEXTS,
     ),
+    st.builds(Group, id=TEXT, key=KEYS, stateful=st.booleans()),
+    st.builds(
+        Rule,
+        id=TEXT,
+        key=KEYS,
+        group=TEXT,
+        direction=st.sampled_from(["ingress", "egress"]),
+        version=st.sampled_from([4, 6]),
+        protocol=st.none() | st.integers(0, 255),
+        first=st.none() | st.integers(0, 65535),
+        last=st.none() | st.integers(0, 65535),
+        cidr=st.none() | ADDRESSES,
+        remote_group=st.none() | TEXT,
+        remote_addresses=st.none() | TEXT,
+    ),
+    st.builds(Membership, id=TEXT, group=TEXT, identity=KEYS),
+    st.builds(AddressGroup, id=TEXT, key=KEYS, prefixes=TEXTS),
 )
-REFS = st.builds(Ref, kind=st.sampled_from(["segment", "endpoint", "binding", "host"]), id=TEXT)
+KINDS = ["segment", "endpoint", "binding", "host", "group", "rule", "membership", "addresses"]
+REFS = st.builds(Ref, kind=st.sampled_from(KINDS), id=TEXT)
 UPDATES = st.builds(
     Update,
     topic=TEXT,
@@ -87,16 +121,17 @@ def test_a_small_message_is_plain_json() -> None:
     ("data", "reason"),
     [
         (b"", "truncated"),
-        (b"\x01", "truncated"),
-        (b"\x02J{}", "schema 2"),
-        (b"\x01Q{}", "unknown form"),
-        (b"\x01J{", "not a Update"),
-        (b'\x01J{"type":"update","topic":"t","version":"one"}', "not a Update"),
-        (b'\x01J{"type":"snapshot","topic":"t","version":1}', "not a Update"),
-        (b'\x01J{"type":"update","topic":"t","version":1,"upserts":[{"type":"router","id":"r"}]}', "not a Update"),
-        (b"\x01J\xff\xfe", "not a Update"),
-        (b"\x01Zgarbage", "not a Update"),
-        (b"\x01Z" + zlib.compress(b"{}" * 100)[:-3], "truncated or too large"),
+        (b"\x02", "truncated"),
+        (b"\x01J{}", "schema 1"),
+        (b"\x03J{}", "schema 3"),
+        (b"\x02Q{}", "unknown form"),
+        (b"\x02J{", "not a Update"),
+        (b'\x02J{"type":"update","topic":"t","version":"one"}', "not a Update"),
+        (b'\x02J{"type":"snapshot","topic":"t","version":1}', "not a Update"),
+        (b'\x02J{"type":"update","topic":"t","version":1,"upserts":[{"type":"router","id":"r"}]}', "not a Update"),
+        (b"\x02J\xff\xfe", "not a Update"),
+        (b"\x02Zgarbage", "not a Update"),
+        (b"\x02Z" + zlib.compress(b"{}" * 100)[:-3], "truncated or too large"),
     ],
 )
 def test_what_is_not_ours_is_unreadable_and_says_why(data: bytes, reason: str) -> None:
@@ -107,7 +142,7 @@ def test_what_is_not_ours_is_unreadable_and_says_why(data: bytes, reason: str) -
 def test_a_bomb_is_refused_before_it_fills_the_memory() -> None:
     bomb = zlib.compress(b" " * (wire.LARGEST + 1))
     with pytest.raises(wire.Unreadable, match="too large"):
-        wire.decode(b"\x01Z" + bomb, Update)
+        wire.decode(b"\x02Z" + bomb, Update)
 
 
 @given(st.binary(max_size=200))

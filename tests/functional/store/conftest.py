@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from controller.store.engine import Store
+from controller.store.engine import Store, Transaction
 from controller.store.migrate import upgrade
-from controller.store.schema import metadata
+from controller.store.schema import default_security_group_rules, metadata
 from devstack.labs.postgres import Postgres
 from tests.rest import Api
 
@@ -23,14 +23,21 @@ def postgres_url(postgres: Postgres) -> str:
     url = postgres.create_database("store")
     store = Store(url)
     upgrade(store)
+    keep = f"CREATE TABLE migrated AS SELECT * FROM {default_security_group_rules}"
+    store.transaction(lambda transaction: transaction.execute(text(keep)))
     store.dispose()
     return url
 
 
 def empty(store: Store) -> None:
-    """No rows, and keys from 1 again."""
+    """No rows but those that migrations insert, and keys from 1 again."""
     tables = ", ".join(table.name for table in metadata.sorted_tables)
-    store.transaction(lambda transaction: transaction.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")))
+
+    def work(transaction: Transaction) -> None:
+        transaction.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        transaction.execute(text(f"INSERT INTO {default_security_group_rules} SELECT * FROM migrated"))
+
+    store.transaction(work)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,7 +6,9 @@ import pytest
 
 from controller.store.engine import Store
 from tests.functional.store.conftest import empty
+from tests.unit.test_api_address_groups import *  # noqa: F403
 from tests.unit.test_api_agents import *  # noqa: F403
+from tests.unit.test_api_default_security_group_rules import *  # noqa: F403
 from tests.unit.test_api_errors import (  # noqa: F401
     test_any_query_is_answered,
     test_any_value_of_any_attribute_is_taken_or_refused_by_name,
@@ -14,7 +16,10 @@ from tests.unit.test_api_errors import (  # noqa: F401
 from tests.unit.test_api_identity import *  # noqa: F403
 from tests.unit.test_api_lists import *  # noqa: F403
 from tests.unit.test_api_networks import *  # noqa: F403
+from tests.unit.test_api_port_groups import *  # noqa: F403
 from tests.unit.test_api_ports import *  # noqa: F403
+from tests.unit.test_api_security_group_rules import *  # noqa: F403
+from tests.unit.test_api_security_groups import *  # noqa: F403
 from tests.unit.test_api_subnets import *  # noqa: F403
 from tests.unit.test_api_topology import *  # noqa: F403
 
