@@ -1,8 +1,8 @@
 """Actions: what a flow or a bucket does with a packet, each a frozen value that knows its bytes.
 
-OpenFlow 1.4's own actions where they do, Nicira's (load, move, resubmit) where OpenFlow has none. `wire` is the form in
-which Open vSwitch 3.1 reads the action back, so bytes compare. An action that it would refuse or rewrite raises
-`BadFlow` when its bytes are first asked for. There is no "drop": a flow without actions drops.
+OpenFlow 1.4's own actions where they do, Nicira's (load, move, resubmit, ct, conjunction) where OpenFlow has none.
+`wire` is the form in which Open vSwitch 3.1 reads the action back, so bytes compare. An action that it would refuse or
+rewrite raises `BadFlow` when its bytes are first asked for. There is no "drop": a flow without actions drops.
 """
 
 import struct
@@ -24,8 +24,14 @@ NICIRA = 0x00002320
 OUTPUT, PUSH_VLAN, POP_VLAN, GROUP, SET_FIELD, EXPERIMENT = 0, 17, 18, 22, 25, 0xFFFF
 """Action types of OpenFlow 1.4, 7.2.4."""
 
-REG_MOVE, REG_LOAD, RESUBMIT_TABLE, REG_LOAD2 = 6, 7, 14, 33
+REG_MOVE, REG_LOAD, RESUBMIT_TABLE, REG_LOAD2, CONJUNCTION, CT, CT_CLEAR = 6, 7, 14, 33, 34, 35, 43
 """Subtypes of Nicira's actions (nicira-ext.h of Open vSwitch: NXAST_)."""
+
+NO_TABLE = 255
+"""What the ct action has for a table when the packet is not to go on anywhere."""
+
+MOST_CLAUSES = 64
+"""Of a conjunction."""
 
 _OUTPUT = struct.Struct("!HHIH6x").pack
 _GROUP = struct.Struct("!HHI").pack
@@ -35,6 +41,8 @@ _LOAD = struct.Struct("!HHIHHIQ").pack
 _MOVE = struct.Struct("!HHIHHHHII").pack
 _LOAD2 = struct.Struct("!HHIH").pack
 _RESUBMIT = struct.Struct("!HHIHHB3x").pack
+_CONJUNCTION = struct.Struct("!HHIHBBI").pack
+_CT = struct.Struct("!HHIHHIHB5x").pack
 _SET = struct.Struct("!HH").pack
 _PADDING = tuple(bytes(-length % 8) for length in range(8))
 
@@ -116,6 +124,61 @@ class Resubmit(Action, frozen=True, gc=False):
     @property
     def wire(self) -> bytes:
         return _RESUBMIT(EXPERIMENT, 16, NICIRA, RESUBMIT_TABLE, 0xFFF8, self.table)
+
+
+class Track(Action, frozen=True, gc=False):
+    """Pass the packet through the connection tracker (ovs-actions(7): ct); the flow must match `eth_type` IP or IPv6.
+
+    `zone` is the number of the table of connections, or the name of a field whose lowest 16 bits have it. With `table`
+    the packet goes on there (a copy: what follows is done with the packet as it was) and knows its connection
+    (`ct_state` and the like); without, the tracker is told and the packet goes on here, knowing nothing. With `commit`
+    a connection that is new is remembered; a flow that matches an invalid state (+inv) must not have that.
+    """
+
+    zone: str | int
+    table: int | None = None
+    commit: bool = False
+
+    @property
+    def wire(self) -> bytes:
+        if self.table == NO_TABLE:
+            raise BadFlow(f"there is no table {self.table}")
+        table = NO_TABLE if self.table is None else self.table
+        if isinstance(self.zone, int):
+            return _CT(EXPERIMENT, 24, NICIRA, CT, self.commit, 0, self.zone, table)
+        known = _sliceable(self.zone)
+        if known.slice < 16:
+            raise BadFlow(f"{known} has no 16 bits, which a zone of connections takes")
+        return _CT(EXPERIMENT, 24, NICIRA, CT, self.commit, known.nxm, 15, table)
+
+
+class CtClear(Action, frozen=True, gc=False):
+    """Forget what the packet knows of its connection: it is not tracked any more."""
+
+    WIRE: ClassVar[bytes] = struct.pack("!HHIH6x", EXPERIMENT, 16, NICIRA, CT_CLEAR)
+
+    @property
+    def wire(self) -> bytes:
+        return self.WIRE
+
+
+class Conjunction(Action, frozen=True, gc=False):
+    """This flow is one way to meet `clause` (from 1) of the `of` clauses of the conjunction `id`.
+
+    A packet that meets them all matches a flow with `conj_id=id`. A flow with conjunctions has no other action.
+    """
+
+    id: int
+    clause: int
+    of: int
+
+    @property
+    def wire(self) -> bytes:
+        if not 2 <= self.of <= MOST_CLAUSES:
+            raise BadFlow(f"a conjunction has 2 to {MOST_CLAUSES} clauses, not {self.of}")
+        if not 1 <= self.clause <= self.of:
+            raise BadFlow(f"there is no clause {self.clause} of {self.of}")
+        return _CONJUNCTION(EXPERIMENT, 16, NICIRA, CONJUNCTION, self.clause - 1, self.of, self.id)
 
 
 class SetField(Action, frozen=True, gc=False):

@@ -7,6 +7,8 @@ hypervisors do after a live migration: it says nothing about IP addresses, so no
 The frame takes the segment's own way onto the wire (DELIVER), which knows its tag and its patch.
 """
 
+import importlib
+import threading
 from typing import NamedTuple
 
 from openflow import pipeline as p
@@ -27,9 +29,15 @@ class Packet(NamedTuple):
     actions: tuple[Action, ...]
 
 
+def prepare() -> None:
+    """Begins to load what announcements are made with (0.3 s), so that the first one does not wait for it."""
+    name = "os_ken.lib.packet.arp"
+    threading.Thread(target=importlib.import_module, args=(name,), name="announce-load", daemon=True).start()
+
+
 def announcement(segment: Segment, endpoint: Endpoint) -> Packet:
     """The announcement of an endpoint on a provider segment."""
-    # Here, since most agents never need it, and none while it starts.
+    # Here, since agents without provider networks never need it, and others not while they start: see `prepare`.
     from os_ken.lib.packet import arp, ethernet
 
     mac = endpoint.mac

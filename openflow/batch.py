@@ -1,8 +1,9 @@
-"""What travels between the programmer, the channel and the switch's thread: one atomic change, and what became of it.
+"""What travels between the agent's mind, the channel and the switch's thread: orders, and what became of them.
 
-A `Batch` is one OpenFlow bundle: all of it takes effect in one moment, or none of it. A `Refusal` is the switch's
-reason in its own words. Entries are named by `Key`: the bytes of a flow's identity (table, priority, match), or a
-group's number; the two never collide, so one dictionary can hold both.
+A `Batch` is one OpenFlow bundle: all of it takes effect in one moment, or none of it. A `Flush` makes the switch forget
+connections; it takes effect after whatever was ordered before it, and before what is ordered later. A `Refusal` is the
+switch's reason in its own words. Entries are named by `Key`: the bytes of a flow's identity (table, priority, match),
+or a group's number; the two never collide, so one dictionary can hold both.
 """
 
 from collections.abc import Iterator
@@ -57,6 +58,15 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Flush:
+    """Forget every connection in these zones of the connection tracker. `connection` is the one that it is meant for;
+    what is lost with that must be asked anew on the next: nobody can tell whether it was done."""
+
+    connection: int
+    zones: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """The switch is there. `flows` (key → body) and `groups` (id → body) are what it has: all that bear our cookie's
     marker, and all groups (which bear no cookie: the programmer knows which are ours)."""
@@ -87,8 +97,16 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Flushed:
+    """These zones are empty: the answer to a `Flush`, in the order of asking. A zone that the switch refused to flush
+    is left out, and a `Trouble` tells why, once a connection."""
+
+    zones: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is lost (once per connection, not for each failed try); batches in flight have an unknown fate."""
+    """The connection is lost (once per connection, not for each failed try); what was in flight has an unknown fate."""
 
     reason: str
 
@@ -101,4 +119,4 @@ class Trouble:
     text: str
 
 
-SwitchEvent = Connected | Confirmed | Rejected | Disconnected | Trouble
+SwitchEvent = Connected | Confirmed | Rejected | Flushed | Disconnected | Trouble

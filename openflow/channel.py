@@ -1,14 +1,16 @@
 """The OpenFlow conversation with one switch, without a socket: bytes in, events out, bytes out.
 
-A channel lives as long as one connection. It begins with a hello, and asks at once for the Geneve options, the groups
-and the flows that bear our cookie's marker; when all is answered it is `ready`, says `Connected` and carries batches,
-one at a time. All that may be said is in this file; who carries the bytes is `openflow.switch`, what they look like is
+A channel lives as long as one connection. It begins with a hello, tells the bridge to show the ports of fragments that
+have them, and asks at once for the Geneve options, the groups and the flows that bear our cookie's marker; when all is
+answered it is `ready`, says `Connected` and carries batches, one at a time, and flushes of connections between them.
+All that may be said is in this file; who carries the bytes is `openflow.switch`, what they look like is
 `openflow.codec`.
 
 What Open vSwitch does, and the channel is built on (all probed on 3.1): a bad message in a bundle is answered by an
 error when it is added, is left out, and a commit then succeeds without it; so all messages go first with a barrier
 behind, and the commit follows only if no error came. An error at the commit (a full table, a group that is not there)
-undoes everything, and names the message at fault by its number (xid) before the commit's own failure is told.
+undoes everything, and names the message at fault by its number (xid) before the commit's own failure is told. A flush
+cannot ride in a bundle and is done when its message is read: so it waits until the bundle before it has ended.
 """
 
 from collections import deque
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from openflow.announce import Packet
-from openflow.batch import Batch, Confirmed, Connected, Key, Refusal, Rejected, SwitchEvent, Trouble
+from openflow.batch import Batch, Confirmed, Connected, Flush, Flushed, Key, Refusal, Rejected, SwitchEvent, Trouble
 from openflow.codec import bundles, errors, flows, frames, groups, packets, session
 from openflow.codec.session import Option
 from openflow.pipeline import MARKER
@@ -25,7 +27,7 @@ from openflow.pipeline import MARKER
 OURS, OURS_MASK = MARKER << 56, 0xFF << 56
 """A cookie of ours, by its bits 56 to 63: we neither see nor delete flows with other ones."""
 
-OUR_HELLO, OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS, OUR_OPTION = range(1, 6)
+OUR_HELLO, OUR_CONFIG, OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS, OUR_OPTION = range(1, 7)
 """The numbers (xid) of what begins every connection; batches and echoes count on from there."""
 
 
@@ -38,13 +40,15 @@ class Counters:
     """What was done since the thread began, over all connections. Written by the switch's thread alone.
 
     `connects` are connections that were accepted, `bundles` all that were sent (also those discarded), with
-    `flow_mods_sent` and `group_mods_sent` in them; `errors` are all errors that the switch sent.
+    `flow_mods_sent` and `group_mods_sent` in them; `zones_flushed` are those of the connection tracker that the switch
+    was asked to flush; `errors` are all errors that the switch sent.
     """
 
     connects: int = 0
     bundles: int = 0
     flow_mods_sent: int = 0
     group_mods_sent: int = 0
+    zones_flushed: int = 0
     errors: int = 0
 
 
@@ -100,6 +104,20 @@ class Bundle:
         return self.first - 1
 
 
+@dataclass
+class Flushing:
+    """A flush on its way. The messages for its zones bear the numbers from `first` on, then follows its barrier."""
+
+    flush: Flush
+    first: int
+    refused: set[int] = field(default_factory=set)
+
+    @property
+    def barrier(self) -> int:
+        """The number of the message whose reply ends it."""
+        return self.first + len(self.flush.zones)
+
+
 class Channel:
     """See the module. `connection` numbers this connection; `probe` and `dead` are seconds of silence (see `tick`)."""
 
@@ -126,6 +144,10 @@ class Channel:
         self._troubles: list[Trouble] = []
         self._xid = OUR_OPTION
         self._bundle: Bundle | None = None
+        self._waiting: list[Flush] = []
+        """Flushes that came while a bundle was on its way."""
+        self._flushes: deque[Flushing] = deque()
+        self._flush_refused = False
         self._heard = now
         self._probed = False
         self._probe, self._dead = probe, dead
@@ -181,6 +203,8 @@ class Channel:
                 self._decide(self._bundle)
             elif kind == frames.BUNDLE_CONTROL:
                 yield self._finish(self._bundle)
+        elif self._flushes and kind == frames.BARRIER_REPLY and xid == self._flushes[0].barrier:
+            yield self._flushed(self._flushes.popleft())
         # Whatever else a switch says (packets, port states, echo replies) is none of this conversation's business.
 
     def _greet(self, message: bytes) -> None:
@@ -188,7 +212,8 @@ class Channel:
             raise ChannelLost("the bridge does not speak OpenFlow 1.4: its `protocols` lack OpenFlow14")
         self._greeted = True
         self.outgoing.put(
-            session.options_request(OUR_OPTIONS)
+            session.set_config(OUR_CONFIG, miss_send_len=0, fragments=session.FRAGMENTS_MATCH)
+            + session.options_request(OUR_OPTIONS)
             + groups.dump_request(OUR_GROUPS)
             + flows.dump_request(OUR_FLOWS, OURS, OURS_MASK)
         )
@@ -218,13 +243,15 @@ class Channel:
         refusal = Refusal(error.name, error.type, error.code)
         bundle = self._bundle
         if error.xid == OUR_OPTION:
-            self._troubles.append(Trouble(f"the Geneve option {_name(self._option)} cannot be mapped: {refusal}"))
-            if self.ready:
-                yield self._troubles[-1]
+            yield from self._trouble(f"the Geneve option {_name(self._option)} cannot be mapped: {refusal}")
+        elif error.xid == OUR_CONFIG:
+            yield from self._trouble(f"the bridge cannot be made to show the ports of fragments: {refusal}")
         elif error.xid == OUR_HELLO or not self._greeted:
             raise ChannelLost(f"the switch refuses our hello: {refusal}. Do the bridge's `protocols` have OpenFlow14?")
         elif error.xid in self._open:
             raise ChannelLost(f"the switch refuses to be dumped: {refusal}")
+        elif flushing := next((one for one in self._flushes if one.first <= error.xid < one.barrier), None):
+            yield from self._refuse(flushing, error.xid, refusal)
         elif bundle is None:
             return
         elif bundle.first <= error.xid < bundle.first + len(bundle.keys):
@@ -235,6 +262,23 @@ class Channel:
             if bundle.phase is Phase.COMMITTING:
                 bundle.cause = refusal
             yield self._finish(bundle, failed=True)
+
+    def _trouble(self, text: str) -> Iterator[Trouble]:
+        """Tell it, or keep it until the connection has been told of."""
+        self._troubles.append(Trouble(text))
+        if self.ready:
+            yield self._troubles[-1]
+
+    def _refuse(self, flushing: Flushing, xid: int, refusal: Refusal) -> Iterator[Trouble]:
+        """One zone is not flushed. All others will fare alike: tell it once."""
+        zone = flushing.flush.zones[xid - flushing.first]
+        flushing.refused.add(zone)
+        if not self._flush_refused:
+            self._flush_refused = True
+            yield from self._trouble(f"the connections of zone {zone} cannot be flushed: {refusal}")
+
+    def _flushed(self, flushing: Flushing) -> Flushed:
+        return Flushed(tuple(zone for zone in flushing.flush.zones if zone not in flushing.refused))
 
     # Out --------------------------------------------------------------------------------------------------------
 
@@ -256,6 +300,20 @@ class Channel:
         self._counters.flow_mods_sent += len(batch.stale) + len(batch.flows)
         self._counters.group_mods_sent += len(batch.groups) + len(batch.dropped)
 
+    def flush(self, flush: Flush) -> None:
+        """Have the connections of these zones forgotten, once the batch on its way has come to its end."""
+        if not self.ready:
+            raise RuntimeError("a flush may go when the channel is ready")
+        if self._bundle is not None:
+            self._waiting.append(flush)
+            return
+        flushing = Flushing(flush, self._xid + 1)
+        messages = [session.flush_zone(xid, zone) for xid, zone in enumerate(flush.zones, flushing.first)]
+        self._xid = flushing.barrier
+        self.outgoing.put(b"".join((*messages, session.barrier_request(flushing.barrier))))
+        self._flushes.append(flushing)
+        self._counters.zones_flushed += len(flush.zones)
+
     def send(self, packet: Packet) -> None:
         """Have the switch send a packet. Nobody waits for it; a refusal is counted as an error."""
         self.outgoing.put(packets.packet_out(packet.frame, packet.actions, self._next()))
@@ -270,6 +328,9 @@ class Channel:
 
     def _finish(self, bundle: Bundle, failed: bool = False) -> SwitchEvent:
         self._bundle = None
+        waiting, self._waiting = self._waiting, []
+        for flush in waiting:
+            self.flush(flush)
         if bundle.phase is Phase.COMMITTING and not failed:
             return Confirmed(bundle.batch.id)
         return Rejected(bundle.batch.id, tuple(bundle.failures.items()), bundle.cause)

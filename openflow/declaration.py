@@ -16,6 +16,7 @@ from openflow import fields
 from openflow.flow import (
     Action,
     BadFlow,
+    Conjunction,
     Flow,
     InPort,
     Load,
@@ -26,6 +27,7 @@ from openflow.flow import (
     Resubmit,
     SetField,
     ToGroup,
+    Track,
     match,
 )
 from openflow.match import Value
@@ -34,18 +36,23 @@ VLAN_TAG = "vlan"
 """Stands for "pushes and pops tags" among a table's writes."""
 
 
+BRACKETS = """
+A table in brackets is looked up by resubmit, and the packet comes back. To one in square brackets the connection
+tracker hands it on, and there it is known of which connection it is.
+""".strip()
+
+
 class BadPipeline(ValueError):
     """The declarations contradict each other; raised when the pipeline is imported."""
 
 
 @dataclass(frozen=True)
 class Register:
-    """`bits` bits of the field `field` from bit `start` on, under a name. `active`: something writes it already."""
+    """`bits` bits of the field `field` from bit `start` on, under a name."""
 
     name: str
     field: str
     purpose: str
-    active: bool = True
     start: int = 0
     bits: int = 32
 
@@ -53,7 +60,9 @@ class Register:
 @dataclass(frozen=True)
 class Table:
     """One table: `matches` and `writes` are names of fields, `next` the tables a packet may go on to (forward only),
-    `resubmits` those it may be looked up in and come back from, `sends` whether it may leave the switch from here."""
+    `resubmits` those it may be looked up in and come back from, `tracks` those to which the connection tracker may hand
+    it on. `sends`: it may leave the switch from here; `commits`: its connection may be remembered here; `joins`: flows
+    may be clauses of conjunctions."""
 
     number: int
     name: str
@@ -63,31 +72,43 @@ class Table:
     writes: frozenset[str] = frozenset()
     next: tuple[int, ...] = ()
     resubmits: tuple[int, ...] = ()
+    tracks: tuple[int, ...] = ()
     sends: bool = False
+    commits: bool = False
+    joins: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """One kind of flow: `name` in `table`, at `priority`, made by compilers of `owner`, because `why`."""
+    """One kind of flow: `name` in `table`, at `priority` and up to `spread` more, made by compilers of `owner`, because
+    `why`."""
 
     table: Table
     name: str
     priority: int
     owner: str
     why: str
+    spread: int = 0
     _shapes: set[tuple[object, ...]] = field(default_factory=set, repr=False)
 
     def flow(
-        self, cookie: int, terms: Mapping[str, Value], actions: tuple[Action, ...] = (), goto: Table | None = None
+        self,
+        cookie: int,
+        terms: Mapping[str, Value],
+        actions: tuple[Action, ...] = (),
+        goto: Table | None = None,
+        more: int = 0,
     ) -> Flow:
-        """A flow of this family. Raises `BadFlow` when the table's declaration does not allow it."""
+        """A flow of this family, `more` above its priority. Raises `BadFlow` when the declarations do not allow it."""
         table = self.table
         onward = None if goto is None else goto.number
         shape = (tuple(terms), tuple([_trace(action) for action in actions]), onward)
         if shape not in self._shapes:
             self._check(terms, actions, onward)
             self._shapes.add(shape)
-        return Flow(table.number, self.priority, cookie, match(**terms), actions, onward)
+        if not 0 <= more <= self.spread:
+            raise BadFlow(f"table {table.name}, flows of {self.owner} {self.name!r}: {more} is beyond the priorities")
+        return Flow(table.number, self.priority + more, cookie, match(**terms), actions, onward)
 
     def _check(self, terms: Iterable[str], actions: Iterable[Action], onward: int | None) -> None:
         table = self.table
@@ -95,16 +116,26 @@ class Family:
         if strange := set(terms) - table.matches:
             raise BadFlow(f"{where}: may not match {', '.join(sorted(strange))}")
         for action in actions:
-            if isinstance(action, Output | InPort | ToGroup):
-                if not table.sends:
-                    raise BadFlow(f"{where}: packets do not leave the switch here")
-            elif isinstance(action, Resubmit):
-                if action.table not in table.resubmits:
-                    raise BadFlow(f"{where}: may not resubmit to table {action.table}")
-            elif (written := _trace(action)) not in table.writes:
-                raise BadFlow(f"{where}: may not write {written}")
+            if objection := _objection(table, action):
+                raise BadFlow(f"{where}: {objection}")
         if onward is not None and onward not in table.next:
             raise BadFlow(f"{where}: may not go on to table {onward}")
+
+
+def _objection(table: Table, action: Action) -> str:
+    """Why an action may not be in a table; nothing if it may."""
+    if isinstance(action, Output | InPort | ToGroup):
+        return "" if table.sends else "packets do not leave the switch here"
+    if isinstance(action, Resubmit):
+        return "" if action.table in table.resubmits else f"may not resubmit to table {action.table}"
+    if isinstance(action, Conjunction):
+        return "" if table.joins else "may not be a clause of a conjunction"
+    if isinstance(action, Track):
+        if action.table is not None and action.table not in table.tracks:
+            return f"the connection tracker may not hand on to table {action.table}"
+        return "connections are not remembered here" if action.commit and not table.commits else ""
+    written = _trace(action)
+    return "" if written in table.writes else f"may not write {written}"
 
 
 def _trace(action: Action) -> object:
@@ -117,6 +148,8 @@ def _trace(action: Action) -> object:
         return action.table
     if isinstance(action, PushVlan | PopVlan):
         return VLAN_TAG
+    if isinstance(action, Track):
+        return Track, action.table, action.commit
     return type(action)
 
 
@@ -139,7 +172,7 @@ def _validate_tables(tables: Iterable[Table]) -> dict[int, Table]:
         for name in table.writes - {VLAN_TAG}:
             if not fields.BY_NAME[name].writable:
                 raise BadPipeline(f"table {table.name} writes {name}, which is read-only")
-        for number in table.next:
+        for number in (*table.next, *table.tracks):
             if number not in numbers or number <= table.number:
                 raise BadPipeline(f"table {table.name} goes on to {number}, which is not a later table")
         for number in table.resubmits:
@@ -188,17 +221,17 @@ def render(
     for register in registers:
         whole = register.bits == fields.BY_NAME[register.field].bits
         bits = "" if whole else f"[{register.start}..{register.start + register.bits - 1}]"
-        later = "" if register.active else " (reserved: nothing writes it yet)"
-        lines.append(f"| {register.name} | `{register.field}{bits}` | {register.purpose}{later} |")
+        lines.append(f"| {register.name} | `{register.field}{bits}` | {register.purpose} |")
     lines += ["", "## Tables", "", "| no. | name | does | then | miss |", "|---|---|---|---|---|"]
     for table in tables:
         onward = [names[number] for number in table.next]
         onward += [f"({names[number]})" for number in table.resubmits]
+        onward += [f"[{names[number]}]" for number in table.tracks]
         onward += ["out"] if table.sends else []
         lines.append(
             f"| {table.number} | {table.name} | {table.purpose} | {', '.join(onward) or 'reserved'} | {table.miss} |"
         )
-    lines += ["", "A table in brackets is looked up by resubmit, and the packet comes back.", ""]
+    lines += ["", BRACKETS, ""]
     for table in tables:
         mine = [family for family in families if family.table is table]
         if not mine:
@@ -211,11 +244,15 @@ def render(
         ]
         lines += ["| priority | flows | of | why |", "|---|---|---|---|"]
         lines += [
-            f"| {family.priority} | {family.name} | {family.owner} | {family.why} |"
+            f"| {_priorities(family)} | {family.name} | {family.owner} | {family.why} |"
             for family in sorted(mine, key=lambda family: -family.priority)
         ]
         lines.append("")
     return "\n".join([*lines, closing.strip(), ""])
+
+
+def _priorities(family: Family) -> str:
+    return f"{family.priority}-{family.priority + family.spread}" if family.spread else str(family.priority)
 
 
 def _list(names: frozenset[str]) -> str:

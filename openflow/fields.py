@@ -36,6 +36,14 @@ ICMPV6 = (*IPV6, ("ip_proto", frozenset({58})))
 ND = (*ICMPV6, ("icmpv6_type", frozenset({135, 136})))
 ND_SOLICIT = (*ICMPV6, ("icmpv6_type", frozenset({135})))
 ND_ADVERT = (*ICMPV6, ("icmpv6_type", frozenset({136})))
+CT_PORTS: tuple[Requirement, ...] = (("ct_nw_proto", frozenset(range(1, 256))),)
+
+CT_NEW, CT_EST, CT_REL, CT_RPL, CT_INV, CT_TRK, CT_SNAT, CT_DNAT = (1 << bit for bit in range(8))
+"""The bits of `ct_state`. None is set before the packet has been through the ct action, and none but trk and inv when
+that could make nothing of it."""
+
+CT_VALID = CT_NEW | CT_EST | CT_REL | CT_RPL | CT_SNAT | CT_DNAT
+"""Any of these says that the packet belongs to a connection."""
 
 
 class BadFlow(ValueError):
@@ -50,11 +58,13 @@ class Field:
     `masked(value, mask)` are the bytes of a term of a match (header and value); values must fit. `slice` is how many of
     its bits load and move can reach (none: 0); `writable` says whether they may write it, `settable` whether set_field
     may. A field with a `largest` size (bytes) is of variable length: actions, though not matches, leave its leading
-    zero bytes out, and groups, which do not know how long it is, take it for the largest.
+    zero bytes out, and groups, which do not know how long it is, take it for the largest. A field of the packet's
+    connection (`connected`) may be matched only along with a `ct_state` that says that there is one.
     """
 
     __slots__ = (
         "bits",
+        "connected",
         "exact",
         "form",
         "full",
@@ -94,6 +104,7 @@ class Field:
         writable: bool = True,
         settable: bool | None = None,
         largest: int = 0,
+        connected: bool = False,
         requires: tuple[Requirement, ...] = (),
         text: str = "",
     ) -> None:
@@ -107,6 +118,7 @@ class Field:
         self.writable = writable
         self.settable = writable if settable is None else settable
         self.largest = largest
+        self.connected = connected
         self.requires = requires
         self.rank = -1
         oxm_class, oxm_field = number
@@ -210,6 +222,15 @@ TABLE: tuple[Field, ...] = (
     # Writable inside the ct action only, which Open vSwitch checks.
     Field("ct_mark", (NXM_NX, 107), 32, "hex", writable=False),
     Field("ct_label", (NXM_NX, 108), 128, "hex", writable=False),
+    # Addresses, protocol and ports of the packet that began the connection, whichever way this one goes. Open vSwitch
+    # takes ct_nw_proto=0, and ports without a protocol, but leaves them out when it is asked.
+    Field("ct_nw_src", (NXM_NX, 120), 32, "ipv4", writable=False, connected=True, requires=IPV4),
+    Field("ct_ipv6_src", (NXM_NX, 122), 128, "ipv6", writable=False, connected=True, requires=IPV6),
+    Field("ct_nw_dst", (NXM_NX, 121), 32, "ipv4", writable=False, connected=True, requires=IPV4),
+    Field("ct_ipv6_dst", (NXM_NX, 123), 128, "ipv6", writable=False, connected=True, requires=IPV6),
+    Field("ct_nw_proto", (NXM_NX, 119), 8, maskable=False, writable=False, connected=True),
+    Field("ct_tp_src", (NXM_NX, 124), 16, writable=False, connected=True, requires=CT_PORTS),
+    Field("ct_tp_dst", (NXM_NX, 125), 16, writable=False, connected=True, requires=CT_PORTS),
     Field("metadata", (OXM, 2), 64, "hex"),
 )
 """Every field, in the order of a match."""

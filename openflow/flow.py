@@ -16,6 +16,8 @@ from openflow.actions import (
     IN_PORT,
     LOCAL,
     Action,
+    Conjunction,
+    CtClear,
     InPort,
     Load,
     Move,
@@ -25,6 +27,7 @@ from openflow.actions import (
     Resubmit,
     SetField,
     ToGroup,
+    Track,
 )
 from openflow.fields import BadFlow, Field
 from openflow.match import Match, Term, match, match_of
@@ -36,6 +39,8 @@ __all__ = [
     "Action",
     "BadFlow",
     "Bucket",
+    "Conjunction",
+    "CtClear",
     "Field",
     "Flow",
     "GroupEntry",
@@ -50,6 +55,7 @@ __all__ = [
     "SetField",
     "Term",
     "ToGroup",
+    "Track",
     "match",
     "match_of",
 ]
@@ -110,6 +116,9 @@ class Flow(msgspec.Struct, frozen=True, eq=False, gc=False):
         except struct.error as error:
             raise BadFlow(f"a number of {self.actions} or the cookie does not fit: {error}") from error
         if actions:
+            conjunctions = sum([type(action) is Conjunction for action in self.actions])
+            if conjunctions and (conjunctions != len(self.actions) or self.goto is not None):
+                raise BadFlow("a flow of conjunctions has no other action and goes nowhere")
             if len(actions) > LARGEST_BODY:
                 raise BadFlow(f"{len(actions)} bytes of actions do not fit into one message")
             body += _APPLY(APPLY_ACTIONS, len(actions) + 8) + actions

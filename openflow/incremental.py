@@ -1,9 +1,9 @@
 """The engine: facts in, the difference of flows out. Incremental by construction.
 
-Every flow has an *owner* (an endpoint, a segment, a host, a MAC or an address on a segment, or the base of it all),
-and a compiler per kind of owner computes the owner's flows from what it reads through a `View`. The engine remembers
-what each owner read. A change of facts touches nodes; dirty are exactly the owners that read one of them, and the
-owner that a touched node itself names (birth and death). Nothing else is ever invalidated, by hand or otherwise.
+Every flow has an *owner* (an endpoint, a segment, a host, a MAC or an address on a segment, a policy, or the base of it
+all), and a compiler per kind of owner computes the owner's flows from what it reads through a `View`. The engine
+remembers what each owner read. A change of facts touches nodes; dirty are exactly the owners that read one of them, and
+the owner that a touched node itself names (birth and death). Nothing else is ever invalidated, by hand or otherwise.
 
 The law, held by a stateful property test: after any sequence of changes, in any order, the engine equals a fresh one
 that was told the final facts. It follows from three rules: compilers are pure functions of what they read; flows that
@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from openflow.compilers import BASE, COMPILERS
-from openflow.facts import Fact, name
+from openflow.facts import Fact, Posture, name
 from openflow.flow import Flow, GroupEntry
 from openflow.relations import Node, Row, View, rows
 from selvedge.topology import Endpoint, Host, Ref
 
 Owner = Node
 """`("base",)`, `("segment", id)`, `("endpoint", id)`, `("host", id)`, `("station", segment, mac)`,
-`("address", segment, version, value)`."""
+`("address", segment, version, value)`, `("policy", number)`."""
 
 Key = bytes | int
 """A flow's key or a group's id."""
@@ -259,7 +259,9 @@ class Engine:
         if not isinstance(fact, Endpoint):
             return (ref,) if ref in self.malformed else ()
         wanted = {node: None for node, _ in rows(fact) if node[0] in COMPILERS}
-        return (ref, Ref("segment", fact.segment), BASE, *wanted)
+        posture = self._facts.get(Ref("posture", endpoint))
+        policies = [("policy", posture.policy)] if isinstance(posture, Posture) else []
+        return (ref, Ref("segment", fact.segment), BASE, *wanted, *policies)
 
 
 def _written(entry: Entry, old: Entry | None) -> Entry:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openflow.fields import BadFlow, Field, field
+from openflow.fields import CT_INV, CT_TRK, CT_VALID, BadFlow, Field, field
 
 Value = int | tuple[int, int]
 """What a field must be: exactly a number, or (value, mask)."""
@@ -106,6 +106,8 @@ def _plan(names: tuple[str, ...]) -> _Plan:
     further = []
     if "vlan_pcp" in chosen:
         further.append(_check_tag)
+    if any(known.connected for _, known in fields):
+        further.append(_check_connection)
     if "ip_frag" in chosen and any(needed == "ip_proto" for _, known in fields for needed, _values in known.requires):
         further.append(_check_first_fragment)
     return _Plan(tuple(fields), tuple((known, needs) for needs, known in minimal), tuple(further))
@@ -129,12 +131,12 @@ def match(**terms: Value) -> Match:
             term = _masked(known, value)
             if term is not None:
                 result.append(term)
+    for check in plan.further:
+        check(terms)
     for known, needs in plan.requires:
         for needed, values in needs:
             if terms[needed] not in values:
                 raise BadFlow(f"{known} needs {needed} to be one of {sorted(values)}, not {terms[needed]}")
-    for check in plan.further:
-        check(terms)
     return Match(tuple(result))
 
 
@@ -166,6 +168,18 @@ def _check_tag(terms: dict[str, Value]) -> None:
     number, mask = (vlan, 0x1FFF) if isinstance(vlan, int) else vlan or (0, 0)
     if not number & mask & 0x1000:
         raise BadFlow("vlan_pcp needs a vlan_vid with its present bit (0x1000)")
+
+
+def _check_connection(terms: dict[str, Value]) -> None:
+    """Open vSwitch wants to know that there is a connection before it looks at what that is."""
+    state = terms.get("ct_state", (0, 0))
+    number, mask = (state, 0xFF) if isinstance(state, int) else state
+    valid = number & CT_TRK and mask & CT_INV and not number & CT_INV
+    if not (valid or number & CT_VALID):
+        one = next(name for name in terms if field(name).connected)
+        raise BadFlow(f"{one} needs a ct_state that says that there is a connection: +trk-inv, or +new, +est, …")
+    if terms.get("ct_nw_proto") == 0:
+        raise BadFlow("ct_nw_proto=0 cannot be told from no ct_nw_proto: Open vSwitch leaves it out of a dump")
 
 
 def _check_first_fragment(terms: dict[str, Value]) -> None:

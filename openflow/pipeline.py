@@ -1,9 +1,10 @@
 """The pipeline of the integration bridge, as data: registers, tables, kinds of flows, cookies, numbers of groups.
 
 A packet is classified (which segment, which endpoint sent it), guarded (only the endpoint's own addresses), answered at
-the edge where the answer is known, forwarded by (segment, MAC) to a destination and a place, and delivered there. There
-is no learning and no flooding of unknown unicast in overlays: the controller knows every endpoint. Provider segments,
-where strangers live, hand unknown destinations to the wire.
+the edge where the answer is known, forwarded by (segment, MAC) to a destination and a place, judged by the sender's
+rules, delivered there, and judged by the receiver's. There is no learning and no flooding of unknown unicast in
+overlays: the controller knows every endpoint. Provider segments, where strangers live, hand unknown destinations to the
+wire.
 
 What comes out of a tunnel never goes into one, and what comes from a wire never returns to it: OpenFlow does not send a
 packet out of the port that it came in by, and a segment has one tunnel port or one wire. That is the split horizon.
@@ -12,231 +13,12 @@ Tables that say "reserved" are declared and empty; flows skip them. Table number
 mechanism is in `declaration`, flows are made in `compilers`, and `python -m openflow.pipeline` prints docs/pipeline.md.
 """
 
-from enum import IntEnum
-from typing import Final
+# Numbers and tables are names of the pipeline's own; they are in files of theirs only for the size.
+# ruff: noqa: F403, F405
 
-from openflow.declaration import VLAN_TAG, Family, Register, Table, render, validate
-
-# Registers --------------------------------------------------------------------------------------------------------
-
-SEGMENT: Final = "reg0"
-SOURCE: Final = "reg1"
-SOURCE_IDENTITY: Final = "reg2"
-DESTINATION: Final = "reg3"
-PLACE: Final = "reg5"
-OPTION: Final = "tun_metadata0"
-
-REGISTERS: tuple[Register, ...] = (
-    Register("SEGMENT", SEGMENT, "the segment's key"),
-    Register("SOURCE", SOURCE, "the sending endpoint's key; 0: not one of ours"),
-    Register("SOURCE_IDENTITY", SOURCE_IDENTITY, "the sender's identity, as the tunnel's option says; 0: none"),
-    Register("DESTINATION", DESTINATION, "the receiving endpoint's key"),
-    Register("DESTINATION_IDENTITY", "reg4", "the receiver's identity", active=False),
-    Register("PLACE.host", PLACE, "the key of the host, when the place is one", bits=28),
-    Register(
-        "PLACE.kind", PLACE, "where to: 1 here, 2 provider, 3 flood, 4 host by geneve, 5 host by vxlan", True, 28, 4
-    ),
-    Register("FLAGS", "reg6", "flags", active=False),
-    Register("EGRESS_POLICY", "reg7", "what the source may send", active=False),
-    Register("INGRESS_POLICY", "reg8", "what the destination accepts", active=False),
-    Register("SOURCE_ZONE", "reg9", "the sender's conntrack zone", active=False),
-    Register("DESTINATION_ZONE", "reg10", "the receiver's conntrack zone", active=False),
-    Register("OPTION.destination", OPTION, "in a Geneve packet: the receiving endpoint's key; 0: all it concerns"),
-    Register("OPTION.identity", OPTION, "in a Geneve packet: the sender's identity", True, 32),
-)
-
-HERE: Final = 1 << 28
-PROVIDER: Final = 2 << 28
-FLOOD: Final = 3 << 28
-LARGEST_HOST: Final = (1 << 28) - 1
-
-
-def host_place(kind: str, host: int) -> int:
-    """The PLACE of a host (by its key) behind a kind of tunnel. Raises ValueError for a key that does not fit."""
-    if not 0 <= host <= LARGEST_HOST:
-        raise ValueError(f"the host's key {host} does not fit into PLACE")
-    return (4 if kind == "geneve" else 5) << 28 | host
-
-
-GENEVE_OPTION: Final = (0xFF5E, 1, 8, 0)
-"""Our Geneve option: class (of the experimental range, RFC 8926), type, bytes, and its index (`tun_metadata0`)."""
-
-# Cookies and groups -----------------------------------------------------------------------------------------------
-
-MARKER: Final = 0x5E
-"""Bits 56 to 63 of every cookie of ours."""
-
-
-class Kind(IntEnum):
-    """Bits 48 to 55 of a cookie: what kind of object the flow is there for."""
-
-    BASE = 1
-    SEGMENT = 2
-    ENDPOINT = 3
-    HOST = 4
-
-
-def cookie(kind: Kind, key: int) -> int:
-    """The cookie of a flow that is there for an object: bits 0 to 47 are its key."""
-    if key >> 48:
-        raise ValueError(f"the key {key} does not fit into a cookie")
-    return MARKER << 56 | kind << 48 | key
-
-
-def ours(number: int) -> bool:
-    """Whether a cookie is one of ours; flows with others are never touched."""
-    return number >> 56 == MARKER
-
-
-def owner_of(number: int) -> tuple[Kind, int] | None:
-    """The kind and the key of the object that a cookie names; None when it is not ours."""
-    if not ours(number):
-        return None
-    try:
-        return Kind(number >> 48 & 0xFF), number & (1 << 48) - 1
-    except ValueError:
-        return None
-
-
-BASE_COOKIE: Final = cookie(Kind.BASE, 0)
-
-FIRST_GROUP: Final = 1_000_000_000
-LEAF_STRIDE: Final = 40_000_000
-LEAVES: Final = 64
-END_GROUP: Final = FIRST_GROUP + (LEAVES + 1) * LEAF_STRIDE
-"""Groups of ours are FIRST_GROUP ≤ id < END_GROUP, and read well in decimal: `group:1000000007` is segment 7."""
-ONE_GROUP: Final = 256
-"""A group of more buckets is a root that leads to leaves: each is one message, and a change rewrites one of them."""
-LEAF_SIZE: Final = 64
-"""How many buckets a leaf should have."""
-
-
-def group_id(segment: int, leaf: int = 0) -> int:
-    """The group of a segment (by its key), or its leaf 1 to LEAVES. Raises ValueError for a key that does not fit."""
-    if not 0 <= segment < LEAF_STRIDE or not 0 <= leaf <= LEAVES:
-        raise ValueError(f"there is no group for leaf {leaf} of segment {segment}")
-    return FIRST_GROUP + leaf * LEAF_STRIDE + segment
-
-
-def own_group(number: int) -> bool:
-    """Whether a group is one of ours; others are never touched."""
-    return FIRST_GROUP <= number < END_GROUP
-
-
-# Tables -----------------------------------------------------------------------------------------------------------
-
-
-def _fields(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_IPV6_ND = "eth_type ip_proto icmpv6_type icmpv6_code nd_target nd_sll nd_tll ipv6_src"
-
-CLASSIFY = Table(
-    0,
-    "CLASSIFY",
-    "port → segment and source endpoint; frames of strangers, with a false MAC or a tag are not known",
-    matches=_fields("in_port vlan_vid eth_src tun_src tun_ipv6_src"),
-    writes=_fields(f"{SEGMENT} {SOURCE} {VLAN_TAG}"),
-    next=(5, 10, 20, 40),
-)
-TUNNEL = Table(
-    5,
-    "TUNNEL",
-    "tunnel's key and option → segment, source identity, destination",
-    matches=_fields("in_port tun_id tun_metadata0"),
-    writes=_fields(f"{SEGMENT} {SOURCE_IDENTITY} {DESTINATION} {PLACE}"),
-    next=(40, 60),
-)
-SOURCE_GUARD = Table(
-    10,
-    "SOURCE_GUARD",
-    "IP and ARP sources must be the endpoint's own",
-    matches=_fields(
-        f"{SOURCE} eth_src eth_type ip_proto ipv4_src ipv4_dst ipv6_src udp_src udp_dst arp_op arp_spa arp_sha "
-        "icmpv6_type icmpv6_code"
-    ),
-    writes=_fields("arp_sha"),
-    next=(12, 20),
-)
-ND_OPTION = Table(
-    12,
-    "ND_OPTION",
-    "link-layer addresses in neighbour discovery must be the endpoint's own",
-    miss="drop (never: the lowest flow passes what is not neighbour discovery)",
-    matches=_fields(f"{SOURCE} {_IPV6_ND}"),
-    next=(14, 20),
-)
-ND_TARGET = Table(
-    14,
-    "ND_TARGET",
-    "an address that is advertised or probed must be the endpoint's own",
-    matches=_fields(f"{SOURCE} {_IPV6_ND}"),
-    next=(20,),
-)
-RESPOND = Table(
-    20,
-    "RESPOND",
-    "ARP and neighbour discovery of known addresses are answered at the edge",
-    miss="drop (never: the lowest flow passes on)",
-    matches=_fields(f"{SEGMENT} {_IPV6_ND} arp_op arp_spa arp_tpa"),
-    writes=_fields("eth_src eth_dst arp_op arp_sha arp_tha arp_spa arp_tpa ipv6_src ipv6_dst icmpv6_type"),
-    next=(30, 40),
-    resubmits=(21,),
-    sends=True,
-)
-ND_ANSWER = Table(
-    21,
-    "ND_ANSWER",
-    "second half of the answer to a neighbour solicitation: its type must be set before its options can be",
-    matches=_fields("eth_type ip_proto icmpv6_type icmpv6_code"),
-    writes=_fields("nd_tll nd_options_type nd_reserved"),
-    sends=True,
-)
-ROUTE = Table(30, "ROUTE", "destination MAC is a router's: longest prefix, TTL, next hop")
-NEIGHBOUR = Table(35, "NEIGHBOUR", "next hop's address → MAC, segment")
-FORWARD = Table(
-    40,
-    "FORWARD",
-    "(segment, MAC) → destination endpoint and its place: here, host, provider, flood",
-    matches=_fields(f"{SEGMENT} eth_dst"),
-    writes=_fields(f"{DESTINATION} {PLACE} tun_id"),
-    next=(50, 60),
-    resubmits=(60,),
-)
-EGRESS_TRACK = Table(50, "EGRESS_TRACK", "conntrack of what the source sends")
-EGRESS_POLICY = Table(55, "EGRESS_POLICY", "what the source may send")
-DELIVER = Table(
-    60,
-    "DELIVER",
-    "place → OUTPUT, a tunnel, the wire, or the segment's group",
-    matches=_fields(f"{SEGMENT} {PLACE}"),
-    writes=_fields(f"tun_dst tun_ipv6_dst tun_metadata0 vlan_vid {VLAN_TAG}"),
-    next=(70, 80),
-    sends=True,
-)
-INGRESS_TRACK = Table(70, "INGRESS_TRACK", "conntrack of what the destination gets")
-INGRESS_POLICY = Table(75, "INGRESS_POLICY", "what the destination accepts")
-OUTPUT = Table(80, "OUTPUT", "to the interface", matches=_fields(f"{SEGMENT} {DESTINATION}"), sends=True)
-
-TABLES: tuple[Table, ...] = (
-    CLASSIFY,
-    TUNNEL,
-    SOURCE_GUARD,
-    ND_OPTION,
-    ND_TARGET,
-    RESPOND,
-    ND_ANSWER,
-    ROUTE,
-    NEIGHBOUR,
-    FORWARD,
-    EGRESS_TRACK,
-    EGRESS_POLICY,
-    DELIVER,
-    INGRESS_TRACK,
-    INGRESS_POLICY,
-    OUTPUT,
-)
+from openflow.declaration import Family, render, validate
+from openflow.numbers import *
+from openflow.tables import *
 
 # Kinds of flows ---------------------------------------------------------------------------------------------------
 
@@ -252,6 +34,16 @@ TO_ALL = Family(
 )
 TO_ONE = Family(TUNNEL, "to one", 100, "segment", "a Geneve packet whose option names the destination")
 UNNAMED = Family(TUNNEL, "unnamed", 100, "segment", "VXLAN carries no option: the destination is looked up by MAC")
+
+MEMBER = Family(
+    IDENTIFY,
+    "member",
+    100,
+    "station",
+    "(MAC, address or prefix) is an endpoint's elsewhere; a longer prefix goes first. Only while a rule here needs it",
+    spread=128,
+)
+NO_MEMBER = Family(IDENTIFY, "other", 0, "base", "strangers are identity 0, and so is who need not be known")
 
 ROGUE_DHCP = Family(SOURCE_GUARD, "DHCP server", 120, "base", "a secure endpoint is no DHCP server (nor one for IPv6)")
 OWN_IP = Family(
@@ -299,10 +91,71 @@ STATION = Family(FORWARD, "station", 100, "station", "a known MAC; one copy each
 MULTICAST = Family(FORWARD, "multicast", 90, "segment", "broadcast and multicast")
 STRANGER = Family(FORWARD, "stranger", 10, "segment", "provider segments: who is not known here may be on the wire")
 
+ELSEWHERE = Family(
+    ADDRESSED, "from elsewhere", 200, "base", "the sender's own host has judged it, or a wire has brought it"
+)
+FREE_SENDER = Family(ADDRESSED, "free", 200, "base", "the sender is here and its port security is off")
+ITS_ADDRESS = Family(
+    ADDRESSED,
+    "member's address",
+    100,
+    "station",
+    "the packet is for an address of who has the MAC, and not to be passed on. Only while a rule here needs it",
+)
+NO_ADDRESS = Family(ADDRESSED, "other", 0, "base", "no group's member is at the other side")
+
+ALWAYS_SENT = Family(EGRESS_TRACK, "basics", 100, "base", "ARP, DHCP requests, neighbour discovery, multicast reports")
+SENT_UNTRACKED = Family(EGRESS_TRACK, "stateless", 90, "base", "its groups are stateless: rules alone decide")
+SENT_TRACKED = Family(EGRESS_TRACK, "stateful", 80, "base", "which connection is it of, in the sender's zone")
+SENT_RELATED = Family(EGRESS_STATE, "related", 100, "base", "ICMP errors about a connection")
+SENT_FORTH = Family(EGRESS_STATE, "forth", 100, "base", "the sender started the connection")
+SENT_BACK = Family(
+    EGRESS_STATE, "back", 100, "base", "the sender answers: the receiver is whom its ingress rules are about"
+)
+EGRESS_RULE = Family(EGRESS_POLICY, "rule", 100, "policy", "(policy, other side, protocol and ports) is allowed")
+EGRESS_CLAUSE = Family(EGRESS_POLICY, "clause", 90, "policy", "one side of a product: who, or protocol and ports")
+EGRESS_JOINED = Family(EGRESS_POLICY, "product", 90, "policy", "all clauses are met")
+SENT_FRAGMENT = Family(
+    EGRESS_POLICY,
+    "later fragment",
+    10,
+    "base",
+    "looked up elsewhere, so that no other packet's cached flow depends on what only these are asked",
+)
+EGRESS_FRAGMENT_RULE = Family(EGRESS_FRAGMENTS, "rule", 100, "policy", "(policy, other side, protocol) is allowed")
+SENT_STATELESS = Family(EGRESS_VERDICT, "stateless", 120, "base", "allowed; there is no connection to remember")
+SENT_NEW = Family(EGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
+SENT_KNOWN = Family(EGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
+
 LOCAL = Family(DELIVER, "here", 100, "base", "the destination is a local endpoint")
 EVERYBODY = Family(DELIVER, "flood", 100, "segment", "local members, remote hosts with members, or the wire")
 ONTO_WIRE = Family(DELIVER, "provider", 100, "segment", "onto the wire, tagged if the segment is a VLAN")
 TO_HOST = Family(DELIVER, "host", 100, "host", "into the tunnel to a host with which we share a segment")
+
+SECURE_RECEIVER = Family(INGRESS_TRACK, "secure", 100, "endpoint", "rules decide what it gets")
+FREE_RECEIVER = Family(INGRESS_TRACK, "free", 100, "endpoint", "port security is off: it gets everything")
+ALWAYS_GOT = Family(INGRESS_BASICS, "basics", 100, "base", "ARP, DHCP answers, neighbour discovery, multicast queries")
+GOT_UNTRACKED = Family(
+    INGRESS_BASICS, "stateless", 90, "base", "the receiver's groups are stateless: rules alone decide"
+)
+GOT_TRACKED = Family(INGRESS_BASICS, "stateful", 80, "base", "which connection is it of, in the receiver's zone")
+GOT_RELATED = Family(INGRESS_STATE, "related", 100, "base", "ICMP errors about a connection")
+GOT_FORTH = Family(INGRESS_STATE, "forth", 100, "base", "the sender started the connection")
+GOT_BACK = Family(INGRESS_STATE, "back", 100, "base", "the receiver started the connection, and gets an answer")
+INGRESS_RULE = Family(INGRESS_POLICY, "rule", 100, "policy", "(policy, other side, protocol and ports) is allowed")
+INGRESS_CLAUSE = Family(INGRESS_POLICY, "clause", 90, "policy", "one side of a product: who, or protocol and ports")
+INGRESS_JOINED = Family(INGRESS_POLICY, "product", 90, "policy", "all clauses are met")
+GOT_FRAGMENT = Family(
+    INGRESS_POLICY,
+    "later fragment",
+    10,
+    "base",
+    "looked up elsewhere, so that no other packet's cached flow depends on what only these are asked",
+)
+INGRESS_FRAGMENT_RULE = Family(INGRESS_FRAGMENTS, "rule", 100, "policy", "(policy, other side, protocol) is allowed")
+GOT_STATELESS = Family(INGRESS_VERDICT, "stateless", 120, "base", "allowed; there is no connection to remember")
+GOT_NEW = Family(INGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
+GOT_KNOWN = Family(INGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
 
 INTERFACE = Family(OUTPUT, "interface", 100, "endpoint", "the endpoint's interface, once it is plugged")
 

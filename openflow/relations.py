@@ -11,12 +11,13 @@ read, and records every node it was asked for. So a compiler cannot forget to de
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 from openflow import addresses
 from openflow import pipeline as p
-from openflow.facts import SELF, Fact, Patch, Plug, Self, TunnelKind, TunnelPort
-from selvedge.topology import Endpoint, Host, Ref, Segment
+from openflow import rules as rules_of
+from openflow.facts import SELF, Fact, Patch, Plug, Posture, Self, TunnelKind, TunnelPort, Zone
+from selvedge.topology import AddressGroup, Direction, Endpoint, Group, Host, Membership, Ref, Rule, Segment
 
 Node = tuple[object, ...]
 """What can be read: `Ref(kind, id)` of a fact, or `(relation, key…)`. The nodes that have a compiler are owners."""
@@ -26,14 +27,18 @@ Row = tuple[Node, object]
 NOTHING: Collection[object] = ()
 
 LARGEST_KEY = (1 << 32) - 1
-"""Of an endpoint: a register has 32 bits, and 0 in it is nobody."""
+"""Of an endpoint, and of an identity: a register has 32 bits, and 0 in it is nobody."""
+
+LARGEST_ZONE = (1 << 16) - 1
 
 
 class Station(NamedTuple):
-    """An endpoint that receives what is sent to a MAC address."""
+    """An endpoint (`port` is its id) that receives what is sent to a MAC address, and its identity."""
 
     key: int
     host: str
+    identity: int
+    port: str
 
 
 class Claim(NamedTuple):
@@ -64,13 +69,51 @@ def rows(fact: Fact) -> Iterator[Row]:
         addresses.address(fact.tunnel_ip)
     if isinstance(fact, Endpoint):
         _check_key(fact.key, LARGEST_KEY)
+        _check_identity(fact.identity)
         if fact.up:
             yield from _endpoint_rows(fact)
+    elif isinstance(fact, Zone):
+        _check_key(fact.number, LARGEST_ZONE)
+    elif isinstance(fact, Posture):
+        _check_identity(fact.policy)
+        _check_identity(fact.sends)
+        yield ("policy", fact.policy), fact.groups
+        yield ("postures", fact.segment), fact.groups
+    elif isinstance(fact, Rule):
+        _check_rule(fact)
+        yield ("rules", fact.group), fact
+        if fact.remote_group is not None:
+            yield ("remotes", fact.group, fact.direction), True
+    elif isinstance(fact, Membership):
+        _check_key(fact.identity, LARGEST_KEY)
+        yield ("members", fact.group), fact.identity
+    elif isinstance(fact, AddressGroup):
+        for text in fact.prefixes:
+            addresses.prefix(text)
 
 
 def _check_key(key: int, largest: int) -> None:
     if not 0 < key <= largest:
         raise ValueError(f"the key {key} is not between 1 and {largest}")
+
+
+def _check_identity(number: int) -> None:
+    if not 0 <= number <= LARGEST_KEY:
+        raise ValueError(f"the identity {number} is not between 0 and {LARGEST_KEY}")
+
+
+def _check_rule(rule: Rule) -> None:
+    """A rule about what no packet is, or Open vSwitch cannot tell apart, would else be its whole policy's failure."""
+    _check_key(rule.key, LARGEST_KEY)
+    if rule.direction not in get_args(Direction) or rule.version not in (4, 6):
+        raise ValueError(f"no packet is {rule.direction} of IP version {rule.version}")
+    if rule.protocol is not None and not 0 <= rule.protocol <= 255:
+        raise ValueError(f"the protocol {rule.protocol} is not between 0 and 255")
+    rules_of.span(rule)
+    if sum(remote is not None for remote in (rule.cidr, rule.remote_group, rule.remote_addresses)) > 1:
+        raise ValueError("a rule has one remote side")
+    if rule.cidr is not None and addresses.prefix(rule.cidr).version != rule.version:
+        raise ValueError(f"{rule.cidr} is not of IP version {rule.version}")
 
 
 def _station(text: str) -> int:
@@ -89,14 +132,15 @@ def _endpoint_rows(fact: Endpoint) -> Iterator[Row]:
     yield ("member", segment, host), key
     yield ("population", host), fact.secure
     own = _station(fact.mac)
-    yield ("station", segment, own), Station(key, host)
+    station = Station(key, host, fact.identity if fact.secure else 0, fact.id)
+    yield ("station", segment, own), station
     for text in fact.addresses:
         version, value = addresses.address(text)
         yield ("address", segment, version, value), Claim(key, host, own, fixed=True)
     for pair in fact.pairs:
         # A pair without a MAC is about the port's own.
         hardware = _station(pair.mac) if pair.mac else own
-        yield ("station", segment, hardware), Station(key, host)
+        yield ("station", segment, hardware), station
         version, value, mask = addresses.prefix(pair.cidr)
         if mask == addresses.exact(version):
             yield ("address", segment, version, value), Claim(key, host, hardware, fixed=False)
@@ -151,6 +195,20 @@ class View:
         patch = cast("Patch | None", self._fact(Ref("patch", physical_network)))
         return None if patch is None else patch.ofport
 
+    def zone(self, port: str) -> int | None:
+        """The conntrack zone of a port bound here, once it is chosen for good."""
+        zone = cast("Zone | None", self._fact(Ref("zone", port)))
+        return None if zone is None else zone.number
+
+    def posture(self, port: str) -> Posture | None:
+        """Which policy is in force for a port bound here."""
+        return cast("Posture | None", self._fact(Ref("posture", port)))
+
+    def prefixes(self, address_group: str) -> tuple[str, ...]:
+        """The CIDRs of an address group; none while it is not known."""
+        group = cast("AddressGroup | None", self._fact(Ref("addresses", address_group)))
+        return () if group is None else group.prefixes
+
     # Relations --------------------------------------------------------------------------------------------------
 
     def _values(self, node: Node) -> Collection[object]:
@@ -185,6 +243,18 @@ class View:
         """Who claims an address on a segment."""
         return cast("Collection[Claim]", self._values(("address", segment, version, address)))
 
+    def policy(self, number: int) -> Collection[tuple[str, ...]]:
+        """The sets of groups that a policy in force here stands for: one, unless somebody erred."""
+        return cast("Collection[tuple[str, ...]]", self._values(("policy", number)))
+
+    def rules(self, group: str) -> Collection[Rule]:
+        """The rules of a group."""
+        return cast("Collection[Rule]", self._values(("rules", group)))
+
+    def identities(self, group: str) -> Collection[int]:
+        """The identities of a group's members."""
+        return cast("Collection[int]", self._values(("members", group)))
+
     # What several compilers ask in the same words ------------------------------------------------------------------
 
     def served(self, identifier: str) -> tuple[Self, Segment] | None:
@@ -202,3 +272,24 @@ class View:
             return None
         theirs, ours = addresses.address(host.tunnel_ip), addresses.address(me.tunnel_ip)
         return Peer(host.key, theirs) if theirs.version == ours.version else None
+
+    def tracks(self, groups: tuple[str, ...]) -> bool | None:
+        """Whether the connections of a port with these groups are tracked; None while not all of them are known.
+
+        Without groups there is nothing to track. All groups of a port are stateful or none is.
+        """
+        known = [cast("Group | None", self._fact(Ref("group", group))) for group in groups]
+        if None in known:
+            return None
+        return bool(known) and all(group is not None and group.stateful for group in known)
+
+    def names_groups(self, segment: str, direction: Direction) -> bool:
+        """Whether a rule in force for a port here, on this segment, is about the members of a group."""
+        in_force = cast("Collection[tuple[str, ...]]", self._values(("postures", segment)))
+        # All of them are read, so that what was read does not depend on which comes first.
+        found = [self._values(("remotes", group, direction)) for groups in in_force for group in groups]
+        return any(found)
+
+    def needs(self, segment: str) -> bool:
+        """Whether the identities of a segment's endpoints elsewhere matter here."""
+        return self.names_groups(segment, "ingress") | self.names_groups(segment, "egress")

@@ -2,7 +2,7 @@
 
 It owns a socket and nothing else: what is said is `openflow.channel`'s business. It connects as soon as the socket is
 there, reads and writes whenever either is possible (Open vSwitch stops reading a peer that does not read its replies,
-so a writer that blocks would be a deadlock), and tells events to a callback, which should only enqueue them. Batches
+so a writer that blocks would be a deadlock), and tells events to a callback, which should only enqueue them. Orders
 come in by `submit` from any thread. When the connection is lost, because vswitchd died or the bridge is gone, it says
 so once and tries again every `retry` seconds: a connect to a socket that is not there costs some microseconds.
 """
@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 
 from openflow.announce import Packet
-from openflow.batch import Batch, Disconnected, SwitchEvent, Trouble
+from openflow.batch import Batch, Disconnected, Flush, SwitchEvent, Trouble
 from openflow.channel import Channel, ChannelLost, Counters
 from openflow.pipeline import GENEVE_OPTION
 
@@ -60,14 +60,15 @@ class Switch(threading.Thread):
         self._option = option
         self._retry = retry
         self._probe, self._dead = probe, dead
-        self._orders: deque[Batch | Packet] = deque()
+        self._orders: deque[Batch | Flush | Packet] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
 
-    def submit(self, batch: Batch) -> None:
-        """Send this as one bundle; `Confirmed` or `Rejected` follows, or `Disconnected`. A batch that was made for an
-        earlier connection is dropped: its maker has been told, or is about to be, that the connection is another."""
-        self._orders.append(batch)
+    def submit(self, order: Batch | Flush) -> None:
+        """Send a batch as one bundle: `Confirmed` or `Rejected` follows, or `Disconnected`; or a flush: `Flushed`
+        follows, or `Disconnected`. An order that was made for an earlier connection is dropped: its maker has been
+        told, or is about to be, that the connection is another."""
+        self._orders.append(order)
         os.eventfd_write(self._wake, 1)
 
     def send(self, packet: Packet) -> None:
@@ -156,7 +157,11 @@ class Switch(threading.Thread):
                 if isinstance(order, Packet):
                     if channel.ready:
                         channel.send(order)
-                elif order.connection == channel.connection and channel.ready:
+                elif order.connection != channel.connection or not channel.ready:
+                    continue
+                elif isinstance(order, Flush):
+                    channel.flush(order)
+                else:
                     channel.submit(order)
             if self._write(sock, channel) != waiting_to_write:
                 waiting_to_write = not waiting_to_write

@@ -1,142 +1,45 @@
-"""A flow table in Python: packets in, packets out, on decoded values; and a fabric of such switches.
+"""A fabric of switches in Python, whose flows are what the compilers made: who gets what a port sends.
 
-`Switch` does what Open vSwitch does with the flows and groups that the compilers made, no more and no less: highest
-priority, goto, resubmit, copies per bucket, no output to the packet's own port. Where two flows of one priority match a
-packet and differ, Open vSwitch may choose either; here that is an error, so a scenario also proves that the pipeline is
-unambiguous. A packet is a dictionary of fields by their names in `openflow.fields`; a field that is absent is 0.
-
-`Fabric` joins hypervisors, each with an `Engine`, by tunnels (which carry the key, the ends and, by Geneve, our option)
-and by the wires of physical networks. Its verbs are those of all tests: `hypervisor`, `network`, `port`, `send`.
+`Fabric` joins hypervisors, each with an `Engine` and a `Switch` (`tests.flowtable`), by tunnels (which carry the key,
+the ends and, by Geneve, our option) and by the wires of physical networks. It is controller and agent in one: it gives
+keys, identities and zones, and all know everything at once. Its verbs are those of all tests: `hypervisor`, `network`,
+`port`, `group`, `rule`, `send`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from openflow import addresses
-from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
-from openflow.fields import BY_NAME
-from openflow.flow import (
-    Action,
-    Flow,
-    GroupEntry,
-    InPort,
-    Load,
-    Move,
-    Output,
-    PopVlan,
-    PushVlan,
-    Resubmit,
-    SetField,
-    ToGroup,
-)
-from openflow.incremental import Engine
-from selvedge.topology import Endpoint, Host, Pair, Ref, Segment, SegmentKind, ref
+import msgspec
 
-Packet = dict[str, int]
+from openflow import addresses
+from openflow.facts import Fact, Patch, Plug, Posture, Self, TunnelPort, Zone
+from openflow.incremental import Engine
+from selvedge.topology import (
+    AddressGroup,
+    Direction,
+    Endpoint,
+    Group,
+    Host,
+    Membership,
+    Object,
+    Pair,
+    Ref,
+    Rule,
+    Segment,
+    SegmentKind,
+    ref,
+)
+from tests.conntrack import STATE, Conntrack, Packet
+from tests.flowtable import Ambiguous, Sent, Switch
+
+__all__ = ["METADATA", "TUNNELS", "Ambiguous", "Arrival", "Fabric", "Hypervisor", "Packet", "Sent", "Switch", "strip"]
 
 METADATA = ("in_port", "tun_id", "tun_src", "tun_dst", "tun_ipv6_src", "tun_ipv6_dst", "tun_metadata0")
 TUNNELS: dict[str, int] = {"geneve": 1, "vxlan": 2}
 """OpenFlow ports of the tunnels on every hypervisor."""
-LONGEST_WALK = 4096
-"""Open vSwitch gives up after this many resubmits (MAX_RESUBMITS)."""
-
-
-class Ambiguous(AssertionError):
-    """Two flows of one priority match a packet and do different things."""
-
-
-class Sent(NamedTuple):
-    """A packet that left by a port."""
-
-    port: int
-    packet: Packet
-
-
-class Switch:
-    """One bridge's flows and groups."""
-
-    def __init__(self, flows: Iterable[Flow], groups: Mapping[int, GroupEntry]) -> None:
-        self.tables: dict[int, list[Flow]] = {}
-        for flow in flows:
-            self.tables.setdefault(flow.table, []).append(flow)
-        self.groups = groups
-        self._sent: list[Sent] = []
-        self._steps = 0
-
-    def process(self, packet: Packet, in_port: int) -> list[Sent]:
-        """What leaves the bridge when a packet comes in by a port."""
-        self._sent, self._steps = [], 0
-        self._walk({**packet, "in_port": in_port}, 0)
-        return self._sent
-
-    def find(self, packet: Packet, table: int) -> Flow | None:
-        """The flow that a packet hits in a table."""
-        hits = [flow for flow in self.tables.get(table, ()) if _matches(flow, packet)]
-        if not hits:
-            return None
-        best = max(flow.priority for flow in hits)
-        first, *others = [flow for flow in hits if flow.priority == best]
-        for other in others:
-            if (other.actions, other.goto) != (first.actions, first.goto):
-                raise Ambiguous(f"table {table}, priority {best}: {first.match} and {other.match} both match {packet}")
-        return first
-
-    def _walk(self, packet: Packet, table: int) -> None:
-        while True:
-            self._steps += 1
-            assert self._steps < LONGEST_WALK, "too many resubmits"
-            flow = self.find(packet, table)
-            if flow is None:
-                return
-            self._act(packet, flow.actions)
-            if flow.goto is None:
-                return
-            assert flow.goto > table
-            table = flow.goto
-
-    def _act(self, packet: Packet, actions: Iterable[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Output):
-                if action.port != packet["in_port"]:
-                    self._sent.append(Sent(action.port, dict(packet)))
-            elif isinstance(action, InPort):
-                self._sent.append(Sent(packet["in_port"], dict(packet)))
-            elif isinstance(action, ToGroup):
-                for bucket in self.groups[action.id].buckets:
-                    self._act(dict(packet), bucket.actions)
-            elif isinstance(action, Resubmit):
-                self._walk(packet, action.table)
-            elif isinstance(action, PushVlan):
-                assert not packet.get("vlan_vid"), "a tag on a tag"
-                packet["vlan_vid"] = 0x1000
-            elif isinstance(action, PopVlan):
-                packet["vlan_vid"] = 0
-            else:
-                _write(packet, action)
-
-
-def _matches(flow: Flow, packet: Packet) -> bool:
-    for known, value, mask in flow.match.terms:
-        actual = packet.get(known.name, 0)
-        if (actual if mask is None else actual & mask) != value:
-            return False
-    return True
-
-
-def _write(packet: Packet, action: Action) -> None:
-    if isinstance(action, SetField):
-        packet[action.field] = action.value
-        return
-    if isinstance(action, Load):
-        name, start, bits, value = action.field, action.start, action.width, action.value
-    else:
-        assert isinstance(action, Move)
-        name, start, bits = action.dst, action.dst_start, action.bits
-        value = packet.get(action.src, 0) >> action.src_start & (1 << bits) - 1
-    assert start + bits <= BY_NAME[name].bits
-    mask = ((1 << bits) - 1) << start
-    packet[name] = packet.get(name, 0) & ~mask | value << start
+OPEN = "open"
+"""The group of a port that was told of none: it allows everything, and nothing is tracked."""
 
 
 class Arrival(NamedTuple):
@@ -148,13 +51,37 @@ class Arrival(NamedTuple):
 
 @dataclass
 class Hypervisor:
-    """One host: its engine, and which interface is which."""
+    """One host: its engine, the connections that its switch remembers, and which interface is which."""
 
     name: str
     tunnel_ip: str | None
     engine: Engine = field(default_factory=Engine)
+    conntrack: Conntrack = field(default_factory=Conntrack)
     interfaces: dict[int, str] = field(default_factory=dict)
     wires: dict[int, str] = field(default_factory=dict)
+    zones: dict[str, int] = field(default_factory=dict)
+    _switch: Switch | None = None
+
+    def switch(self) -> Switch:
+        """The switch with the flows as they are now."""
+        if self.engine.recompute() or self._switch is None:
+            self._switch = Switch(self.engine.flows().values(), self.engine.groups(), self.conntrack)
+        return self._switch
+
+    def host(self, endpoint: Endpoint) -> None:
+        """What an agent decides for an endpoint: a secure one here has a zone and a posture, any other has none."""
+        if endpoint.host == self.name and endpoint.secure:
+            zone = self.zones.setdefault(endpoint.id, 1 + max(self.zones.values(), default=0))
+            posture = Posture(endpoint.id, endpoint.segment, endpoint.identity, endpoint.groups, endpoint.identity)
+            self.engine.apply([Zone(endpoint.id, zone), posture])
+        elif endpoint.id in self.zones:
+            self.forget(endpoint.id)
+
+    def forget(self, port: str) -> None:
+        """A port is not bound here any more."""
+        self.engine.apply([], [Ref("posture", port), Ref("zone", port)])
+        if port in self.zones:
+            self.conntrack.flush(self.zones.pop(port))
 
     def ofport(self, port: str) -> int:
         """The OpenFlow port of a plugged port."""
@@ -170,6 +97,8 @@ class Fabric:
         self.wire: list[tuple[str, Packet]] = []
         self.tunnelled: list[tuple[str, Packet]] = []
         self._keys = 0
+        self._identities: dict[tuple[str, ...], int] = {}
+        self._rules = 0
 
     def hypervisor(self, name: str, tunnel_ip: str | None = None, wires: Iterable[str] = ("physnet1",)) -> Hypervisor:
         """A host; without an address given it gets 192.0.2.N."""
@@ -182,6 +111,9 @@ class Fabric:
             hypervisor.wires[ofport] = wire
             local.append(Patch(wire, ofport))
         hypervisor.engine.apply([*local, *self.facts.values()])
+        for fact in self.facts.values():
+            if isinstance(fact, Endpoint):
+                hypervisor.host(fact)
         self.tell(Host(id=name, key=number, tunnel_ip=hypervisor.tunnel_ip or ""))
         return hypervisor
 
@@ -202,11 +134,16 @@ class Fabric:
         *ips: str,
         mac: str = "",
         pairs: Iterable[tuple[str, str]] = (),
+        groups: Iterable[str] | None = None,
         plugged: bool = True,
         **other: Any,
     ) -> Endpoint:
-        """An endpoint, with the next key and a MAC made from it, plugged at its host."""
+        """An endpoint, with the next key and a MAC made from it, plugged at its host.
+
+        One with port security that is told of no groups is in `OPEN`, which is made when it is first needed.
+        """
         self._keys += 1
+        members = self._members_of(groups) if other.get("secure", True) else ()
         endpoint = Endpoint(
             id=name,
             key=self._keys,
@@ -215,12 +152,65 @@ class Fabric:
             mac=mac or f"fa:16:3e:00:00:{self._keys:02x}",
             addresses=ips,
             pairs=tuple(Pair(mac=pair_mac, cidr=cidr) for pair_mac, cidr in pairs),
+            groups=members,
+            identity=self.identity(members),
             **other,
         )
         self.tell(endpoint)
         if plugged:
             self.plug(name, host)
         return endpoint
+
+    def change(self, port: str, *, groups: Iterable[str] | None = None, **fields: Any) -> Endpoint:
+        """A port gets other groups, or other fields."""
+        if groups is not None:
+            members = tuple(sorted(groups))
+            fields |= {"groups": members, "identity": self.identity(members)}
+        endpoint = msgspec.structs.replace(self.endpoint(port), **fields)
+        self.tell(endpoint)
+        return endpoint
+
+    def group(self, name: str, *, stateful: bool = True) -> Group:
+        """A security group without rules."""
+        group = Group(id=name, key=self._next_rule(), stateful=stateful)
+        self.tell(group)
+        return group
+
+    def rule(self, group: str, direction: Direction, version: int = 4, *, name: str = "", **other: Any) -> Rule:
+        """A rule of a group: all of that version in that direction, unless told otherwise."""
+        key = self._next_rule()
+        rule = Rule(id=name or f"rule-{key}", key=key, group=group, direction=direction, version=version, **other)
+        self.tell(rule)
+        return rule
+
+    def address_group(self, name: str, *prefixes: str) -> AddressGroup:
+        """An address group; again, with other prefixes, for a change."""
+        old = self.facts.get(Ref("addresses", name))
+        key = old.key if isinstance(old, AddressGroup) else self._next_rule()
+        group = AddressGroup(id=name, key=key, prefixes=prefixes)
+        self.tell(group)
+        return group
+
+    def identity(self, groups: tuple[str, ...]) -> int:
+        """The number of a set of groups, whose members all learn of it; 0 for none."""
+        if groups and groups not in self._identities:
+            number = self._identities[groups] = len(self._identities) + 1
+            self.tell(*(Membership(id=f"{group}/{number}", group=group, identity=number) for group in groups))
+        return self._identities.get(groups, 0)
+
+    def _members_of(self, groups: Iterable[str] | None) -> tuple[str, ...]:
+        if groups is not None:
+            return tuple(sorted(groups))
+        if Ref("group", OPEN) not in self.facts:
+            self.group(OPEN, stateful=False)
+            for version in (4, 6):
+                self.rule(OPEN, "ingress", version)
+                self.rule(OPEN, "egress", version)
+        return (OPEN,)
+
+    def _next_rule(self) -> int:
+        self._rules += 1
+        return self._rules
 
     def endpoint(self, port: str) -> Endpoint:
         """The state of a port that all know."""
@@ -231,7 +221,7 @@ class Fabric:
     def plug(self, port: str, host: str) -> None:
         """The port's interface appears on a host."""
         hypervisor = self.hypervisors[host]
-        ofport = 10 + len(hypervisor.interfaces)
+        ofport = max(hypervisor.interfaces, default=9) + 1
         hypervisor.interfaces[ofport] = port
         hypervisor.engine.apply([Plug(port, ofport)])
 
@@ -241,12 +231,20 @@ class Fabric:
         del hypervisor.interfaces[hypervisor.ofport(port)]
         hypervisor.engine.apply([], [Ref("plug", port)])
 
-    def tell(self, *facts: Segment | Endpoint | Host) -> None:
+    def undecided(self, port: str, kind: str = "posture") -> None:
+        """The agent of a port's host has not decided yet: its posture, or its zone, is not there."""
+        for hypervisor in self.hypervisors.values():
+            hypervisor.engine.apply([], [Ref(kind, port)])
+
+    def tell(self, *facts: Object) -> None:
         """All hypervisors learn of objects."""
         for fact in facts:
             self.facts[ref(fact)] = fact
         for hypervisor in self.hypervisors.values():
             hypervisor.engine.apply(facts)
+            for fact in facts:
+                if isinstance(fact, Endpoint):
+                    hypervisor.host(fact)
 
     def forget(self, *refs: Ref) -> None:
         """All hypervisors learn that objects are gone."""
@@ -254,6 +252,9 @@ class Fabric:
             self.facts.pop(gone, None)
         for hypervisor in self.hypervisors.values():
             hypervisor.engine.apply([], refs)
+            for gone in refs:
+                if gone.kind == "endpoint":
+                    hypervisor.forget(gone.id)
 
     # Packets ---------------------------------------------------------------------------------------------------------
 
@@ -280,11 +281,8 @@ class Fabric:
         return [arrival.port for arrival in self.send(port, packet)]
 
     def _run(self, hypervisor: Hypervisor, packet: Packet, in_port: int) -> list[Arrival]:
-        engine = hypervisor.engine
-        engine.recompute()
-        switch = Switch(engine.flows().values(), engine.groups())
         arrivals: list[Arrival] = []
-        for sent in switch.process(packet, in_port):
+        for sent in hypervisor.switch().process(packet, in_port):
             if sent.port in hypervisor.interfaces:
                 assert not sent.packet.get("vlan_vid"), "a VM got a tagged frame"
                 arrivals.append(Arrival(hypervisor.interfaces[sent.port], strip(sent.packet)))
@@ -321,5 +319,6 @@ class Fabric:
 
 
 def strip(packet: Packet) -> Packet:
-    """The packet as it is on a wire: without registers and metadata."""
-    return {name: value for name, value in packet.items() if not name.startswith("reg") and name not in METADATA}
+    """The packet as it is on a wire: without registers and metadata, and knowing nothing of its connection."""
+    inside = (*METADATA, *STATE)
+    return {name: value for name, value in packet.items() if not name.startswith("reg") and name not in inside}

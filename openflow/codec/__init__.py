@@ -1,7 +1,7 @@
 """OpenFlow 1.4 with Nicira's extensions, as bytes. No sockets, no state but the framer's buffer.
 
 - `frames`: a stream of bytes → whole messages; the header; message types.
-- `session`: hello, echo, features, set_config, barrier, and Geneve options (TLV table).
+- `session`: hello, echo, features, set_config, barrier, flushes of connections, and Geneve options (TLV table).
 - `flows`, `groups`, `bundles`: what changes the switch and what dumps it. Dumps become {key: body} without decoding,
   since `openflow.flow` writes the same bytes.
 - `errors`: what the switch refused, with the names of the specification.

@@ -8,10 +8,14 @@ import struct
 from collections.abc import Callable
 
 from openflow.actions import (
+    CONJUNCTION,
+    CT,
+    CT_CLEAR,
     EXPERIMENT,
     GROUP,
     IN_PORT,
     NICIRA,
+    NO_TABLE,
     OUTPUT,
     POP_VLAN,
     PUSH_VLAN,
@@ -21,6 +25,8 @@ from openflow.actions import (
     RESUBMIT_TABLE,
     SET_FIELD,
     Action,
+    Conjunction,
+    CtClear,
     InPort,
     Load,
     Move,
@@ -30,6 +36,7 @@ from openflow.actions import (
     Resubmit,
     SetField,
     ToGroup,
+    Track,
 )
 from openflow.codec.frames import BadMessage
 from openflow.fields import BY_EXPERIMENT, BY_HEADER, BY_NAME, EXPERIMENTER, NXM_NX, Field
@@ -133,6 +140,21 @@ def _resubmit(data: bytes) -> Action:
     return Resubmit(table)
 
 
+def _track(data: bytes) -> Action:
+    flags, source, where, table, algorithm = struct.unpack_from("!HIHB3xH", data, 10)
+    if flags > 1 or algorithm or len(data) != 24:
+        raise BadMessage(f"a ct action with flags {flags:#x}, algorithm {algorithm} and {len(data)} bytes")
+    if source and where != 15:
+        raise BadMessage(f"a ct action whose zone is bits {where:#x} of a field, not its lowest 16")
+    zone = _field(source).name if source else where
+    return Track(zone, None if table == NO_TABLE else table, bool(flags))
+
+
+def _conjunction(data: bytes) -> Action:
+    clause, clauses, number = struct.unpack_from("!BBI", data, 10)
+    return Conjunction(number, clause + 1, clauses)
+
+
 _READERS: dict[int, Callable[[bytes], Action]] = {
     OUTPUT: _output,
     GROUP: lambda data: ToGroup(int.from_bytes(data[4:8], "big")),
@@ -145,9 +167,20 @@ _NICIRA_READERS: dict[int, Callable[[bytes], Action]] = {
     REG_LOAD: _load,
     REG_LOAD2: _load2,
     RESUBMIT_TABLE: _resubmit,
+    CONJUNCTION: _conjunction,
+    CT: _track,
+    CT_CLEAR: lambda data: CtClear(),
 }
 _LEAST = {OUTPUT: 16, GROUP: 8, PUSH_VLAN: 8, POP_VLAN: 8, SET_FIELD: 8, EXPERIMENT: 16}
-_NICIRA_LEAST = {REG_MOVE: 24, REG_LOAD: 24, REG_LOAD2: 16, RESUBMIT_TABLE: 16}
+_NICIRA_LEAST = {
+    REG_MOVE: 24,
+    REG_LOAD: 24,
+    REG_LOAD2: 16,
+    RESUBMIT_TABLE: 16,
+    CONJUNCTION: 16,
+    CT: 24,
+    CT_CLEAR: 16,
+}
 
 
 def read_actions(data: bytes) -> tuple[Action, ...]:

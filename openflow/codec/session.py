@@ -22,8 +22,11 @@ from openflow.codec.frames import (
     message,
 )
 
-TLV_MOD, TLV_REQUEST, TLV_REPLY = 24, 25, 26
-"""Subtypes of Nicira's messages: NXT_TLV_TABLE_MOD, _REQUEST, _REPLY."""
+TLV_MOD, TLV_REQUEST, TLV_REPLY, CT_FLUSH_ZONE = 24, 25, 26, 29
+"""Subtypes of Nicira's messages: NXT_TLV_TABLE_MOD, _REQUEST, _REPLY, NXT_CT_FLUSH_ZONE."""
+
+FRAGMENTS_NORMAL, FRAGMENTS_MATCH = 0, 3
+"""What the bridge makes of fragments' ports: hides them all, or (OFPC_FRAG_NX_MATCH) shows those of the first one."""
 
 _TLV_ADD, _TLV_DELETE = 0, 1
 _TLV = struct.Struct("!HBBH2x")
@@ -89,9 +92,15 @@ def features(data: bytes) -> Features:
     return Features(datapath_id, tables)
 
 
-def set_config(xid: int, miss_send_len: int = 0xFFFF) -> bytes:
-    """How many bytes of a packet a packet_in carries. A service connection (.mgmt) gets packet_ins only after it."""
-    return message(SET_CONFIG, xid, struct.pack("!HH", 0, miss_send_len))
+def set_config(xid: int, miss_send_len: int = 0xFFFF, fragments: int = FRAGMENTS_NORMAL) -> bytes:
+    """How many bytes of a packet a packet_in carries (a service connection, .mgmt, gets packet_ins only after it and
+    unless it is 0), and how the whole bridge treats fragments, until somebody says otherwise or vswitchd ends."""
+    return message(SET_CONFIG, xid, struct.pack("!HH", fragments, miss_send_len))
+
+
+def flush_zone(xid: int, zone: int) -> bytes:
+    """Forget all connections of a zone of the connection tracker. Done before the next message is read."""
+    return message(EXPERIMENTER, xid, struct.pack("!II6xH", NICIRA, CT_FLUSH_ZONE, zone))
 
 
 def barrier_request(xid: int) -> bytes:

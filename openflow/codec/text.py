@@ -8,6 +8,8 @@ from openflow.actions import (
     CONTROLLER,
     LOCAL,
     Action,
+    Conjunction,
+    CtClear,
     InPort,
     Load,
     Move,
@@ -17,6 +19,7 @@ from openflow.actions import (
     Resubmit,
     SetField,
     ToGroup,
+    Track,
 )
 from openflow.fields import Field, field
 from openflow.flow import Flow, GroupEntry
@@ -50,6 +53,8 @@ _FORMS: dict[str, Callable[[int], str]] = {
 
 def value_text(known: Field, value: int, mask: int | None = None) -> str:
     """A value of a field as people write it; with a mask, `value/mask`, or `address/length` where the mask is one."""
+    if known.name == "ct_state":
+        return state_text(value, known.full if mask is None else mask)
     form = _FORMS[known.form]
     if mask is None:
         return form(value)
@@ -60,6 +65,17 @@ def value_text(known: Field, value: int, mask: int | None = None) -> str:
     if known.form == "dec":
         form = _FORMS["hex"]
     return f"{form(value)}/{form(mask)}"
+
+
+CT_STATE: tuple[str, ...] = ("new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat")
+"""The bits of ct_state from the lowest on."""
+
+
+def state_text(value: int, mask: int) -> str:
+    """A ct_state: `-new+est`, of the bits that matter; if all of them do, those that are set: `est|trk`, or 0."""
+    if mask == 0xFF:
+        return "|".join(name for bit, name in enumerate(CT_STATE) if value >> bit & 1) or "0"
+    return "".join(f"{'+' if value >> bit & 1 else '-'}{name}" for bit, name in enumerate(CT_STATE) if mask >> bit & 1)
 
 
 PROTOCOLS: dict[tuple[int | None, int | None], str] = {
@@ -123,22 +139,42 @@ def _slice(name: str, start: int, bits: int) -> str:
     return f"{name}[{start}]" if bits == 1 else f"{name}[{start}..{start + bits - 1}]"
 
 
+PLAIN: dict[type[Action], str] = {
+    InPort: "IN_PORT",
+    PushVlan: "push_vlan:0x8100",
+    PopVlan: "pop_vlan",
+    CtClear: "ct_clear",
+}
+"""Actions that say no more than their name."""
+
+
+def track_text(action: Track) -> str:
+    """`ct(commit,table=52,zone=reg9[0..15])`; zone 0 is not said."""
+    words = ["commit"] if action.commit else []
+    if action.table is not None:
+        words.append(f"table={action.table}")
+    if action.zone:
+        zone = action.zone
+        words.append(f"zone={zone if isinstance(zone, int) else _slice(zone, 0, 16)}")
+    return f"ct({','.join(words)})"
+
+
 def action_text(action: Action) -> str:
     """One action."""
     match action:
+        case InPort() | PushVlan() | PopVlan() | CtClear():
+            return PLAIN[type(action)]
         case Output(port, max_len):
             name = PORTS.get(port)
             return f"CONTROLLER:{max_len}" if port == CONTROLLER else name or f"output:{port}"
-        case InPort():
-            return "IN_PORT"
         case ToGroup(group):
             return f"group:{group}"
-        case PushVlan():
-            return "push_vlan:0x8100"
-        case PopVlan():
-            return "pop_vlan"
         case Resubmit(table):
             return f"resubmit(,{table})"
+        case Track():
+            return track_text(action)
+        case Conjunction(number, clause, of):
+            return f"conjunction({number},{clause}/{of})"
         case SetField(name, value):
             return f"set_field:{value_text(field(name), value)}->{IN_ACTIONS.get(name, name)}"
         case Load(name, value, start, _):

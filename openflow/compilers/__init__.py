@@ -7,16 +7,17 @@ undo. Who recompiles what and when is `openflow.incremental`'s business; the kin
 | owner | is | of its flows |
 |---|---|---|
 | base | the bridge | what all endpoints share |
-| endpoint | a port bound here | classification, guard, output: all that needs its interface or names it as the sender |
-| station | a MAC on a segment | where frames to it go |
+| endpoint | a port bound here | classification, guard, its policy, output: all that needs its interface or names it |
+| station | a MAC on a segment | where frames to it go, and whose identity is at its addresses |
 | address | an IP address on a segment | the answer to "who has" |
 | segment | a segment with members here | tunnel key or VLAN, flooding |
 | host | a hypervisor with which we share a segment | its tunnel |
+| policy | a set of security groups that ports here have | its rules |
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from openflow.compilers import address, base, endpoint, host, segment, station
+from openflow.compilers import address, base, endpoint, host, policy, segment, station
 from openflow.flow import Flow, GroupEntry
 from openflow.relations import Node, View
 
@@ -32,5 +33,6 @@ COMPILERS: Mapping[object, Compiler] = {
     "address": address.compile_address,
     "segment": segment.compile_segment,
     "host": host.compile_host,
+    "policy": policy.compile_policy,
 }
 """By the first part of the owner's name."""

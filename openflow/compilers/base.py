@@ -1,15 +1,16 @@
 """What all endpoints share: there while anything is local, so that a bridge without endpoints has no flow at all.
 
-The guard's shared part is there while anything secure is local. What it lets pass is what a host must say before it has
-an address, and nothing that is of weight in another's name: the MAC was checked by CLASSIFY.
+The shared parts of guard and judgement (`stages`) are there while anything secure is local. What the guard lets pass is
+what a host must say before it has an address, and nothing that is of weight in another's name: the MAC was checked by
+CLASSIFY.
 """
 
 from functools import lru_cache
 
 from openflow import pipeline as p
 from openflow.compilers import packets
+from openflow.compilers.stages import stages
 from openflow.flow import Flow, InPort, Move, SetField
-from openflow.match import Value
 from openflow.relations import Node, View
 
 
@@ -19,7 +20,7 @@ def compile_base(view: View, _owner: Node) -> tuple[Flow, ...]:
     population = () if me is None else view.population(me.host)
     if not population:
         return ()
-    return _always() + (_guard() if True in population else ())
+    return _always() + (_guard() + stages() if True in population else ())
 
 
 @lru_cache(maxsize=1)
@@ -37,7 +38,10 @@ def _always() -> tuple[Flow, ...]:
         p.PROBE.flow(cookie, {**packets.SOLICITATION, "nd_sll": 0}, goto=p.FORWARD),
         p.PASS.flow(cookie, {}, goto=p.FORWARD),
         p.ANSWER_ND.flow(cookie, packets.ADVERTISEMENT, unicast_answer),
-        p.LOCAL.flow(cookie, {p.PLACE: p.HERE}, goto=p.OUTPUT),
+        p.NO_MEMBER.flow(cookie, {}, goto=p.FORWARD),
+        p.ELSEWHERE.flow(cookie, {p.SOURCE: 0}, goto=p.DELIVER),
+        p.FREE_SENDER.flow(cookie, {p.SOURCE_ZONE: (p.FREE, p.FREE)}, goto=p.DELIVER),
+        p.LOCAL.flow(cookie, {p.PLACE: p.HERE}, goto=p.INGRESS_TRACK),
     )
 
 
@@ -61,15 +65,10 @@ def _guard() -> tuple[Flow, ...]:
         p.BROKEN_ND.flow(cookie, {**packets.ADVERTISEMENT, "nd_target": 0}),
         p.NO_OPTION.flow(cookie, {**packets.SOLICITATION, "nd_sll": 0}, goto=p.ND_TARGET),
         p.NO_OPTION.flow(cookie, {**packets.ADVERTISEMENT, "nd_tll": 0}, goto=p.ND_TARGET),
-        p.FALSE_ND.flow(cookie, _any_code(packets.NEIGHBOUR_SOLICIT)),
-        p.FALSE_ND.flow(cookie, _any_code(packets.NEIGHBOUR_ADVERT)),
-        p.FALSE_ND.flow(cookie, _any_code(packets.ROUTER_ADVERT)),
+        p.FALSE_ND.flow(cookie, packets.icmpv6_any_code(packets.NEIGHBOUR_SOLICIT)),
+        p.FALSE_ND.flow(cookie, packets.icmpv6_any_code(packets.NEIGHBOUR_ADVERT)),
+        p.FALSE_ND.flow(cookie, packets.icmpv6_any_code(packets.ROUTER_ADVERT)),
         p.NOT_ND.flow(cookie, {}, goto=p.RESPOND),
         p.FALSE_PROBE.flow(cookie, {**packets.SOLICITATION, "ipv6_src": 0}),
         p.SOLICIT.flow(cookie, packets.SOLICITATION, goto=p.RESPOND),
     )
-
-
-def _any_code(kind: int) -> dict[str, Value]:
-    """ICMPv6 of one type whatever its code: what is refused, is refused however it is written."""
-    return {**packets.IPV6, "ip_proto": 58, "icmpv6_type": kind}

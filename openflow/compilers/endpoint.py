@@ -1,28 +1,31 @@
-"""A port bound to this host: where its frames come from, what it may send, and its interface.
+"""A port bound to this host: where its frames come from, what it may send, by which rules, and its interface.
 
 The guard (port security) knows an endpoint by its interface and MAC, then asks whether the packet's source addresses
 are its own. An endpoint without IPv4 addresses sends no IPv4 and no ARP, likewise IPv6; other protocols are refused.
-A MAC with IPv6 addresses also has the link-local one that follows from it, and no other.
+
+What it says then, and what is said to it, is judged by its policy. As long as it is not known which that is, what its
+groups are, or in which zone to track its connections, no frame of it is known and none reaches it.
 
 All but the flows that name the interface are there before it is plugged.
 """
 
 from typing import NamedTuple
 
-from openflow import addresses
 from openflow import pipeline as p
 from openflow.addresses import Prefix
 from openflow.compilers import packets
-from openflow.flow import Flow, Output, SetField
+from openflow.compilers.sources import Sources, sources
+from openflow.flow import Action, Flow, Move, Output, SetField
 from openflow.relations import Node, View
-from selvedge.topology import Endpoint, Segment
+from selvedge.topology import Endpoint
 
 
-class Sources(NamedTuple):
-    """What an endpoint may send as: its MACs, and with which of them each prefix."""
+class Judged(NamedTuple):
+    """By which policy an endpoint is judged, in which conntrack zone (0: it needs none), and as whom it sends."""
 
-    macs: tuple[int, ...]
-    prefixes: tuple[tuple[int, Prefix], ...]
+    policy: int
+    zone: int
+    identity: int
 
 
 def compile_endpoint(view: View, owner: Node) -> list[Flow]:
@@ -36,43 +39,69 @@ def compile_endpoint(view: View, owner: Node) -> list[Flow]:
         return []
     ofport = view.plug(endpoint.id)
     cookie = p.cookie(p.Kind.ENDPOINT, endpoint.key)
-    sources = _sources(endpoint) if endpoint.secure else None
-    flows = [] if ofport is None else _interface(segment, endpoint, cookie, ofport, sources)
-    return flows if sources is None else flows + _guard(endpoint.key, cookie, sources)
+    itself = (SetField(p.SEGMENT, segment.key), SetField(p.SOURCE, endpoint.key))
+    here = {p.SEGMENT: segment.key, p.DESTINATION: endpoint.key}
+    flows = [] if ofport is None else [p.INTERFACE.flow(cookie, here, (Output(ofport),))]
+    if not endpoint.secure:
+        return flows + _free(cookie, ofport, itself, here)
+    own = sources(endpoint)
+    judged = _judged(view, endpoint)
+    if judged is not None:
+        flows += _secure(cookie, ofport, itself=itself, here=here, macs=own.macs, judged=judged)
+    return flows + _guard(endpoint.key, cookie, own)
 
 
-def _sources(endpoint: Endpoint) -> Sources:
-    own = addresses.mac(endpoint.mac)
-    macs = {own: None}
-    prefixes = {(own, addresses.prefix(text)): None for text in endpoint.addresses}
-    for pair in endpoint.pairs:
-        mac = addresses.mac(pair.mac) if pair.mac else own
-        macs[mac] = None
-        prefixes[mac, addresses.prefix(pair.cidr)] = None
-    for mac in [mac for mac, prefix in prefixes if prefix.version == 6]:
-        prefixes[mac, Prefix(6, addresses.link_local(mac), addresses.exact(6))] = None
-    return Sources(tuple(macs), tuple(prefixes))
+def _judged(view: View, endpoint: Endpoint) -> Judged | None:
+    posture = view.posture(endpoint.id)
+    if posture is None:
+        return None
+    tracks = view.tracks(posture.groups)
+    zone = view.zone(endpoint.id) if tracks else 0
+    return None if tracks is None or zone is None else Judged(posture.policy, zone, posture.sends)
 
 
-def _interface(segment: Segment, endpoint: Endpoint, cookie: int, ofport: int, sources: Sources | None) -> list[Flow]:
-    """From the interface into the pipeline, and from the pipeline to it. A tagged frame is nobody's."""
-    known = (SetField(p.SEGMENT, segment.key), SetField(p.SOURCE, endpoint.key))
-    port = {"in_port": ofport, "vlan_vid": 0}
-    if sources is None:
-        flows = [p.OPEN_PORT.flow(cookie, port, known, goto=p.RESPOND)]
-    else:
-        flows = [
-            p.SECURE_PORT.flow(cookie, {**port, "eth_src": mac}, known, goto=p.SOURCE_GUARD) for mac in sources.macs
-        ]
-    terms = {p.SEGMENT: segment.key, p.DESTINATION: endpoint.key}
-    return [*flows, p.INTERFACE.flow(cookie, terms, (Output(ofport),))]
+def _free(cookie: int, ofport: int | None, itself: tuple[Action, ...], here: packets.Terms) -> list[Flow]:
+    """It sends and gets what it likes, but tagged frames: those are nobody's."""
+    flows = [p.FREE_RECEIVER.flow(cookie, here, goto=p.OUTPUT)]
+    if ofport is not None:
+        port = {"in_port": ofport, "vlan_vid": 0}
+        flows.append(p.OPEN_PORT.flow(cookie, port, (*itself, SetField(p.SOURCE_ZONE, p.FREE)), goto=p.RESPOND))
+    return flows
 
 
-def _guard(key: int, cookie: int, sources: Sources) -> list[Flow]:
+def _secure(
+    cookie: int,
+    ofport: int | None,
+    *,
+    itself: tuple[Action, ...],
+    here: packets.Terms,
+    macs: tuple[int, ...],
+    judged: Judged,
+) -> list[Flow]:
+    """Its frames are known by its MACs; in both directions its policy and zone go along."""
+    gets = (
+        SetField(p.POLICY, judged.policy),
+        SetField(p.DESTINATION_ZONE, judged.zone),
+        Move(p.SOURCE_IDENTITY, p.REMOTE, 32),
+    )
+    flows = [p.SECURE_RECEIVER.flow(cookie, here, gets, goto=p.INGRESS_BASICS)]
+    if ofport is not None:
+        port = {"in_port": ofport, "vlan_vid": 0}
+        sends = (
+            *itself,
+            SetField(p.SOURCE_IDENTITY, judged.identity),
+            SetField(p.SOURCE_POLICY, judged.policy),
+            SetField(p.SOURCE_ZONE, judged.zone),
+        )
+        flows += [p.SECURE_PORT.flow(cookie, {**port, "eth_src": mac}, sends, goto=p.SOURCE_GUARD) for mac in macs]
+    return flows
+
+
+def _guard(key: int, cookie: int, own_sources: Sources) -> list[Flow]:
     flows: list[Flow] = []
     speaks_ipv6: dict[int, None] = {}
     targets: dict[Prefix, None] = {}
-    for mac, prefix in sources.prefixes:
+    for mac, prefix in own_sources.prefixes:
         version, value, mask = prefix
         if version == 4:
             own = {p.SOURCE: key, **packets.IPV4, "eth_src": mac, "ipv4_src": (value, mask)}

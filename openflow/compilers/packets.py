@@ -16,14 +16,25 @@ ROUTER_SOLICIT: Final = 133
 ROUTER_ADVERT: Final = 134
 NEIGHBOUR_SOLICIT: Final = 135
 NEIGHBOUR_ADVERT: Final = 136
+MLD_QUERY: Final = 130
 MLD_REPORT: Final = 131
+MLD_DONE: Final = 132
 MLDV2_REPORT: Final = 143
 """ICMPv6 types (RFC 4861, RFC 2710, RFC 3810)."""
+
+
+LATER_FRAGMENT: Final = 3
+"""`ip_frag` (ovs-fields(7)): a fragment, and not the first."""
 
 
 def icmpv6(kind: int) -> Terms:
     """ICMPv6 of one type; code 0, as all of neighbour discovery and MLD must have."""
     return {**IPV6, "ip_proto": 58, "icmpv6_type": kind, "icmpv6_code": 0}
+
+
+def icmpv6_any_code(kind: int) -> Terms:
+    """ICMPv6 of one type whatever its code: what is refused, or always passes, does so however it is written."""
+    return {**IPV6, "ip_proto": 58, "icmpv6_type": kind}
 
 
 SOLICITATION: Final[Terms] = icmpv6(NEIGHBOUR_SOLICIT)

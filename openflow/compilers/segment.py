@@ -54,10 +54,10 @@ def compile_segment(view: View, owner: Node) -> list[Flow | GroupEntry]:
         if wire is not None:
             entries.append(_from_wire(segment, cookie, wire))
             buckets.append(Placed(0, _elsewhere(p.PROVIDER)))
-            entries.append(p.STRANGER.flow(cookie, here, (SetField(p.PLACE, p.PROVIDER),), goto=p.DELIVER))
+            entries.append(p.STRANGER.flow(cookie, here, (SetField(p.PLACE, p.PROVIDER),), goto=p.ADDRESSED))
             entries.append(p.ONTO_WIRE.flow(cookie, {**here, p.PLACE: p.PROVIDER}, _onto_wire(segment, wire)))
     group_bit: packets.Terms = {**here, "eth_dst": (MULTICAST_BIT, MULTICAST_BIT)}
-    entries.append(p.MULTICAST.flow(cookie, group_bit, _flood(segment), goto=p.DELIVER))
+    entries.append(p.MULTICAST.flow(cookie, group_bit, _flood(segment), goto=p.ADDRESSED))
     to_all = {**here, p.PLACE: p.FLOOD}
     entries.append(p.EVERYBODY.flow(cookie, to_all, (ToGroup(p.group_id(segment.key)),)))
     return entries + _groups(segment.key, buckets)
@@ -67,7 +67,7 @@ def _from_tunnels(segment: Segment, cookie: int, tunnel: int) -> list[Flow]:
     came: packets.Terms = {"in_port": tunnel, "tun_id": segment.number}
     is_segment = SetField(p.SEGMENT, segment.key)
     if segment.kind == "vxlan":
-        return [p.UNNAMED.flow(cookie, came, (is_segment,), goto=p.FORWARD)]
+        return [p.UNNAMED.flow(cookie, came, (is_segment,), goto=p.IDENTIFY)]
     identity = Move(p.OPTION, p.SOURCE_IDENTITY, 32, 32, 0)
     destination = Move(p.OPTION, p.DESTINATION, 32)
     nobody: packets.Terms = {**came, p.OPTION: (0, 0xFFFFFFFF)}
@@ -80,9 +80,9 @@ def _from_tunnels(segment: Segment, cookie: int, tunnel: int) -> list[Flow]:
 def _from_wire(segment: Segment, cookie: int, wire: int) -> Flow:
     is_segment = SetField(p.SEGMENT, segment.key)
     if segment.kind == "flat":
-        return p.WIRE.flow(cookie, {"in_port": wire, "vlan_vid": 0}, (is_segment,), goto=p.FORWARD)
+        return p.WIRE.flow(cookie, {"in_port": wire, "vlan_vid": 0}, (is_segment,), goto=p.IDENTIFY)
     tag = TAGGED | segment.number
-    return p.WIRE.flow(cookie, {"in_port": wire, "vlan_vid": tag}, (PopVlan(), is_segment), goto=p.FORWARD)
+    return p.WIRE.flow(cookie, {"in_port": wire, "vlan_vid": tag}, (PopVlan(), is_segment), goto=p.IDENTIFY)
 
 
 def _onto_wire(segment: Segment, wire: int) -> tuple[Action, ...]:
@@ -93,7 +93,7 @@ def _onto_wire(segment: Segment, wire: int) -> tuple[Action, ...]:
 
 @lru_cache(maxsize=1 << 16)
 def _local(endpoint: int) -> Bucket:
-    return Bucket((SetField(p.DESTINATION, endpoint), Resubmit(p.OUTPUT.number)))
+    return Bucket((SetField(p.DESTINATION, endpoint), Resubmit(p.INGRESS_TRACK.number)))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,24 +54,39 @@ class Bridge(Vswitch):
         self._ports = {int(there): int(here) for here, there in re.findall(r" (\d+)/(\d+): \(", shown[1])}
         assert sorted(self._ports.values())[:-1] == [1, 2, WIRE, *PORTS]
 
-    def trace(self, packet: Packet, in_port: int) -> Counter[int]:
-        """The OpenFlow ports by which a packet leaves, and how often."""
+    def trace(self, packet: Packet, in_port: int, tracked: Iterable[int] = ()) -> Counter[int]:
+        """The OpenFlow ports by which a packet leaves, and how often. `tracked` is what conntrack is to say of it, each
+        time that it is asked."""
         words = [f"in_port={in_port}"]
         for known in sorted(TABLE, key=lambda known: (known.name not in ("eth_type", "ip_proto"), known.rank)):
             value = packet.get(known.name, 0)
             if known.name == "vlan_vid" and value:
                 words.append(f"dl_vlan={value & 0xFFF}")
+            elif known.name == "ip_frag" and value:
+                words.append(f"nw_frag={'later' if value == 3 else 'first'}")
             elif value or (known.name == "tun_metadata0" and packet.get("tun_id") and in_port == 1):
-                name = known.name if known.name.startswith(("icmpv6", "udp")) else known.text
+                name = known.name if known.name.startswith(("icmpv6", "tcp", "udp", "sctp")) else known.text
                 words.append(f"{name}={value_text(known, value)}")
-        told = self.appctl("ofproto/trace", "br-int", ",".join(words))
-        actions = told.rsplit("Datapath actions: ", 1)[1].splitlines()[0]
+        states = [part for state in tracked for part in ("--ct-next", ct_state_text(state))]
+        told = self.appctl("ofproto/trace", "br-int", ",".join(words), *states)
+        left: Counter[int] = Counter()
+        for line in re.findall(r"^Datapath actions: (.*)$", told, re.MULTILINE):
+            left += self._left(line)
+        return left
+
+    def _left(self, actions: str) -> Counter[int]:
         pushed = [self._ports[int(port)] for port in re.findall(r"tnl_push\(tnl_port\((\d+)\)", actions)]
         while "(" in actions:
             actions = re.sub(r"\w*\([^()]*\)", "", actions)
         plain = [int(number) for number in actions.split(",") if number.isdigit()]
         # What a tunnel pushed goes on through br-phy, whose ports are not the bridge's.
         return Counter([*pushed, *(self._ports[number] for number in plain if number in self._ports)])
+
+
+def ct_state_text(state: int) -> str:
+    """A ct_state as `--ct-next` wants it."""
+    names = ("new", "est", "rel", "rpl", "inv", "trk")
+    return ",".join(name for bit, name in enumerate(names) if state >> bit & 1)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +121,72 @@ def install(bridge: Bridge, fabric: Fabric) -> Switch:
 def test_what_is_sent_is_read_back(bridge: Bridge, scenario: Callable[[], Fabric]) -> None:
     """Every kind of flow and group is accepted; a second start finds nothing to send."""
     install(bridge, scenario())
+
+
+def every_kind_of_rule(kind: SegmentKind, stateful: bool) -> Fabric:
+    """Two ports of one group here and a member elsewhere; rules of every shape, products and fragments among them."""
+    fabric = Fabric()
+    fabric.hypervisor("hv1")
+    fabric.hypervisor("hv2")
+    fabric.network("net", kind)
+    fabric.group("web", stateful=stateful)
+    fabric.group("lone", stateful=stateful)
+    fabric.address_group("offices", *(f"10.{n}.0.0/16" for n in range(1, 12, 2)), "fd00:1::/32", "fd00:4::/32")
+    for version, cidr in ((4, "192.0.2.0/24"), (6, "2001:db8::/32")):
+        for direction in ("ingress", "egress"):
+            fabric.rule("web", direction, version, remote_group="web")
+            for protocol in (0, 6, 17, 132):
+                fabric.rule("web", direction, version, cidr=cidr, protocol=protocol)
+                first, last = (None, None) if not protocol else (1000, 2001)
+                fabric.rule("web", direction, version, protocol=protocol, first=first, last=last)
+            fabric.rule("web", direction, version, protocol=6, first=81, last=86, remote_addresses="offices")
+            fabric.rule("web", direction, version, protocol=17, first=53, last=54, remote_addresses="offices")
+            fabric.rule("lone", direction, version, protocol=47, remote_group="lone")
+        icmp, echo = (1, 8) if version == 4 else (58, 128)
+        fabric.rule("web", "ingress", version, protocol=icmp, first=echo)
+        fabric.rule("web", "egress", version, protocol=icmp, first=3, last=4)
+    addresses = ("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2"), ("10.0.0.3", "fd00::3")
+    fabric.port("a", "net", "hv1", *addresses[0], groups=["web"])
+    fabric.port("b", "net", "hv1", *addresses[1], groups=["lone"], pairs=[("", "10.9.0.0/16")])
+    fabric.port("c", "net", "hv2", *addresses[2], groups=["lone", "web"], pairs=[("", "0.0.0.0/0")])
+    return fabric
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+@pytest.mark.parametrize("kind", ["geneve", "vxlan", "vlan"])
+def test_every_kind_of_rule_is_read_back(bridge: Bridge, kind: SegmentKind, stateful: bool) -> None:
+    """Rules of every shape, products and fragments among them, are accepted; a second start finds nothing to send."""
+    fabric = every_kind_of_rule(kind, stateful)
+    install(bridge, fabric)
+    engine = fabric.hypervisors["hv1"].engine
+    assert not engine.failed and not engine.malformed
+    tables = {flow.table for flow in engine.flows().values()}
+    assert tables >= {7, 45, 55, 75}
+    assert any(flow.match.get("conj_id") for flow in engine.flows().values())
+
+
+def test_products_of_rules(bridge: Bridge) -> None:
+    """Two conjunctions that share an office and ports: the switch lets the same packets through as the interpreter."""
+    fabric = Fabric()
+    fabric.hypervisor("hv1")
+    fabric.network("net")
+    fabric.group("g", stateful=False)
+    fabric.address_group("offices", *(f"10.{2 * n}.0.0/16" for n in range(5)))
+    fabric.address_group("others", "10.0.0.0/16", *(f"10.{100 + 2 * n}.0.0/16" for n in range(5)))
+    fabric.rule("g", "ingress", protocol=17, first=1001, last=1006, remote_addresses="offices")
+    fabric.rule("g", "ingress", protocol=17, first=1004, last=1014, remote_addresses="others")
+    fabric.rule("g", "ingress", protocol=17, first=1012, last=1013, cidr="10.2.0.0/16")
+    a = fabric.port("a", "net", "hv1", "10.0.0.1", groups=["g"])
+    b = fabric.port("b", "net", "hv1", "10.0.0.2", secure=False)
+    switch = install(bridge, fabric)
+    heard = 0
+    for second in (0, 2, 4, 9, 100, 108):
+        for port in (1000, 1001, 1003, 1004, 1006, 1007, 1012, 1014, 1015):
+            packet = udp(b, a, f"10.{second}.3.4", "10.0.0.1", (5000, port))
+            expected = Counter(sent.port for sent in switch.process(packet, PORTS[1]))
+            assert bridge.trace(packet, PORTS[1]) == expected, f"from 10.{second}.3.4 to {port}"
+            heard += bool(expected)
+    assert 20 < heard < 40
 
 
 def three_hosts(kind: SegmentKind) -> Fabric:

@@ -10,12 +10,37 @@ from pathlib import Path
 import pytest
 
 from openflow.announce import announcement
-from openflow.batch import Batch, Confirmed, Connected, Disconnected, Key, Rejected, SwitchEvent, Trouble
-from openflow.flow import Bucket, Flow, GroupEntry, Load, Output, Resubmit, SetField, ToGroup, match
+from openflow.batch import (
+    Batch,
+    Confirmed,
+    Connected,
+    Disconnected,
+    Flush,
+    Flushed,
+    Key,
+    Rejected,
+    SwitchEvent,
+    Trouble,
+)
+from openflow.flow import (
+    Bucket,
+    Conjunction,
+    Flow,
+    GroupEntry,
+    Load,
+    Output,
+    Resubmit,
+    SetField,
+    ToGroup,
+    Track,
+    match,
+)
+from openflow.match import Value
 from openflow.pipeline import DELIVER, FIRST_GROUP, GENEVE_OPTION, MARKER, PROVIDER
 from openflow.programmer import Programmer
 from openflow.switch import Switch
 from selvedge.topology import Endpoint, Segment
+from tests.functional.frames import udp
 from tests.functional.vswitch import PROTOCOLS, Vswitch, wait_for
 
 G1, G2 = FIRST_GROUP + 1, FIRST_GROUP + 2
@@ -178,6 +203,126 @@ def test_an_announcement_takes_the_segments_way_onto_the_wire(ovs: Vswitch, agen
     counts = {key: next(line for line in dump if f"reg0={key:#x}" in line) for key in (7, 8)}
     assert "n_packets=1, n_bytes=60," in counts[7]
     assert "n_packets=0," in counts[8]
+
+
+def policy(number: int) -> list[Flow]:
+    """Flows such as a rule's: tracking, a conjunction, an answer by the first packet of its connection."""
+    cookie = MARKER << 56 | number
+    ip: dict[str, Value] = {"eth_type": 0x800, "ip_proto": 6, "reg7": number, "ct_state": (0x20, 0x38)}
+    sources: list[dict[str, Value]] = [{"ipv4_src": (0x0A000000, 0xFF000000)}, {"ipv4_src": 0x0B000001}]
+    clauses: list[dict[str, Value]] = [*sources, {"tcp_dst": (0x50, 0xFFF0)}]
+    members = [
+        Flow(75, 90, cookie, match(**ip, **clause), (Conjunction(number, 1 + ("tcp_dst" in clause), 2),))
+        for clause in clauses
+    ]
+    later = match(eth_type=0x86DD, ip_frag=3, ct_state=(0x20, 0x30), ct_nw_proto=6, ct_ipv6_src=number, reg7=number)
+    return [
+        *members,
+        Flow(75, 90, cookie, match(eth_type=0x800, conj_id=number), (SetField("reg6", 1),)),
+        Flow(75, 100, cookie, later, (SetField("reg6", 1),)),
+        Flow(50, number, cookie, match(eth_type=0x800, reg9=number), (Track("reg9", 52),)),
+        Flow(58, number, cookie, match(eth_type=0x86DD, reg9=number), (Track("reg9", commit=True),), 60),
+    ]
+
+
+def test_resync_of_rules_sends_nothing(ovs: Vswitch, agent: Agent) -> None:
+    """Conjunctions, their numbers and tracked connections come back as they were sent: an heir has nothing to do."""
+    wanted = [entry for number in range(1, 40) for entry in policy(number)]
+    agent.want(*wanted)
+    agent.settle()
+    assert len(ovs.flows()) == len(wanted)
+    agent.switch.stop()
+    heir = Agent(ovs)
+    try:
+        heir.want(*wanted)
+        heir.until(Connected)
+        heir.settle()
+        assert heir.batches == []
+        heir.unwant(*(entry.key for entry in policy(7)))
+        heir.settle()
+        assert [len(batch) for batch in heir.batches] == [7]
+        assert len(ovs.flows()) == len(wanted) - 7
+    finally:
+        heir.switch.stop()
+    assert heir.switch.counters.errors == 0
+
+
+def remember(ovs: Vswitch, *zones: int) -> None:
+    """A connection in each of the zones."""
+    packet = udp("fa:16:3e:00:00:01", "fa:16:3e:00:00:05", "10.0.0.1", "10.0.0.2", b"").hex()
+    for zone in zones:
+        ovs.ofctl("packet-out", f"in_port=controller packet={packet} actions=ct(commit,zone={zone})")
+
+
+def remembered(ovs: Vswitch) -> set[int]:
+    """The zones that have connections."""
+    lines = ovs.appctl("dpctl/dump-conntrack").splitlines()
+    return {int(line.split("zone=")[1].split(",")[0]) for line in lines if "src=10.0.0.1" in line}
+
+
+def test_flushed_zones_are_empty_and_others_are_not(ovs: Vswitch, agent: Agent) -> None:
+    """Of three zones two are flushed, along with one that never had anything; the third one keeps its connection."""
+    connected = agent.until(Connected)
+    assert isinstance(connected, Connected)
+    remember(ovs, 1, 2, 3)
+    assert remembered(ovs) == {1, 2, 3}
+    agent.switch.submit(Flush(connected.connection, (1, 3, 65535)))
+    assert agent.until(Flushed) == Flushed((1, 3, 65535))
+    assert remembered(ovs) == {2}
+    assert (agent.switch.counters.zones_flushed, agent.switch.counters.errors) == (3, 0)
+
+
+def test_flushes_and_batches_keep_their_order(ovs: Vswitch, agent: Agent) -> None:
+    """A batch is on its way, a flush follows, and a batch that comes meanwhile: each ends after the one before it."""
+    connected = agent.until(Connected)
+    assert isinstance(connected, Connected)
+    remember(ovs, 7)
+    agent.programmer.release()
+    agent.want(*(flow(number) for number in range(2000)))
+    agent.send()
+    agent.switch.submit(Flush(connected.connection, (7,)))
+    agent.switch.submit(Flush(connected.connection, tuple(range(1, 1000))))
+    agent.want(flow(2000))
+    agent.until(Flushed)
+    assert remembered(ovs) == set()
+    agent.until(Flushed)
+    agent.settle()
+    ends = [type(event) for event in agent.seen if isinstance(event, Confirmed | Flushed)]
+    assert ends == [Confirmed, Flushed, Flushed, Confirmed]
+    assert len(ovs.flows()) == 2001
+
+
+def test_a_flush_of_an_earlier_connection_is_dropped(ovs: Vswitch, agent: Agent) -> None:
+    """vswitchd dies with a flush on its way: nobody says that it was done, until it is asked of the new connection."""
+    first = agent.until(Connected)
+    assert isinstance(first, Connected)
+    os.kill(ovs.pid("ovs-vswitchd"), signal.SIGSTOP)
+    agent.switch.submit(Flush(first.connection, (1,)))
+    ovs.stop("ovs-vswitchd", signal.SIGKILL)
+    agent.until(Disconnected)
+    ovs.start_switch()
+    second = agent.until(Connected)
+    assert isinstance(second, Connected)
+    agent.switch.submit(Flush(first.connection, (2,)))
+    agent.switch.submit(Flush(second.connection, (3,)))
+    assert agent.until(Flushed) == Flushed((3,))
+    assert [event for event in agent.seen if isinstance(event, Flushed)] == [Flushed((3,))]
+
+
+def test_ports_of_fragments_are_shown_after_each_connect(ovs: Vswitch, agent: Agent) -> None:
+    """The bridge hides them when it begins; we tell it otherwise, and again when vswitchd has been restarted."""
+    agent.until(Connected)
+    assert ovs.ofctl("get-frags").strip() == "nx-match"
+    ovs.stop("ovs-vswitchd")
+    ovs.start_switch()
+    agent.until(Connected)
+    assert ovs.ofctl("get-frags").strip() == "nx-match"
+    ovs.ofctl("set-frags", "normal")
+    heir = Agent(ovs)
+    heir.until(Connected)
+    heir.switch.stop()
+    assert ovs.ofctl("get-frags").strip() == "nx-match"
+    assert heir.switch.counters.errors == 0
 
 
 def test_vswitchd_killed_is_replayed(ovs: Vswitch, agent: Agent) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from openflow.fields import BY_NAME, TABLE, Field
+from openflow.fields import BY_NAME, CT_INV, CT_TRK, TABLE, Field
 from openflow.flow import (
     CONTROLLER,
     LOCAL,
     Action,
     Bucket,
+    Conjunction,
+    CtClear,
     Flow,
     GroupEntry,
     InPort,
@@ -26,11 +28,15 @@ from openflow.flow import (
     Resubmit,
     SetField,
     ToGroup,
+    Track,
     match,
 )
 from openflow.match import Value
 
-CONTEXTS: tuple[dict[str, int], ...] = (
+TRACKED = (CT_TRK, CT_TRK | CT_INV)
+"""A ct_state that says that there is a connection."""
+
+CONTEXTS: tuple[dict[str, Value], ...] = (
     {},
     {"eth_type": 0x88CC},
     {"eth_type": 0x0806},
@@ -48,6 +54,9 @@ CONTEXTS: tuple[dict[str, int], ...] = (
     {"eth_type": 0x86DD, "ip_proto": 58},
     {"eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 135, "icmpv6_code": 0},
     {"eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 136, "icmpv6_code": 0},
+    {"ct_state": TRACKED, "ct_nw_proto": 6},
+    {"eth_type": 0x0800, "ip_proto": 6, "ct_state": TRACKED, "ct_nw_proto": 6},
+    {"eth_type": 0x86DD, "ct_state": TRACKED, "ct_nw_proto": 58},
 )
 
 GROUPS = (1, 2, 3)
@@ -57,15 +66,22 @@ PORTS = st.one_of(st.integers(1, 0xFEFF), st.sampled_from([LOCAL, CONTROLLER]))
 SPECIAL = (InPort(), Output(CONTROLLER, 0xFFFF), Output(CONTROLLER, 128), Output(LOCAL))
 MASK = 0xFFFFFFFFFFFFFFFF
 
+ZONES = st.one_of(st.integers(0, 0xFFFF), st.sampled_from(["reg9", "metadata", "ct_zone"]))
+NEXT = st.one_of(st.none(), st.integers(0, 254))
+
 
 def allowed(known: Field, context: dict[str, Any]) -> bool:
     """Whether the context meets the field's prerequisites."""
+    if known.connected and context.get("ct_state") != TRACKED:
+        return False
     return all(context.get(needed) in values for needed, values in known.requires)
 
 
-def context_of(known: Field) -> dict[str, int]:
+def context_of(known: Field) -> dict[str, Value]:
     """The least match that a field needs beside it."""
-    needs = {needed: min(values) for needed, values in known.requires}
+    needs: dict[str, Value] = {needed: min(values) for needed, values in known.requires}
+    if known.connected:
+        needs["ct_state"] = TRACKED
     if known.name == "vlan_pcp":
         needs["vlan_vid"] = 0x1064
     return needs
@@ -83,6 +99,8 @@ def values(draw: st.DrawFn, known: Field) -> Value:
     if known.name == "ip_frag":
         worded: list[Value] = [0, 1, 3, (1, 1), (0, 2)]  # those that ovs-ofctl has words for
         return draw(st.sampled_from(worded))
+    if known.name == "ct_nw_proto":
+        return draw(st.integers(1, known.full))
     number = draw(st.one_of(st.integers(0, known.full), st.sampled_from([0, 1, known.full])))
     if known.maskable and draw(st.booleans()):
         length = draw(st.integers(0, known.bits))
@@ -118,6 +136,16 @@ def matches() -> st.SearchStrategy[Match]:
     return terms().map(lambda chosen: match(**chosen))
 
 
+def tracking(context: Match | None) -> st.SearchStrategy[Action]:
+    """What a flow may have the connection tracker do: nothing unless it is for IP, and no commit of what is invalid."""
+    state = context.get("ct_state") if context else None
+    number = state[0] if isinstance(state, tuple) else state or 0
+    if context and context.get("eth_type") not in (0x0800, 0x86DD):
+        return st.just(CtClear())
+    commits = st.just(False) if number & CT_INV else st.booleans()
+    return st.one_of(st.builds(Track, ZONES, NEXT, commits), st.just(CtClear()))
+
+
 @st.composite
 def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = True) -> tuple[Action, ...]:
     """Up to six actions that fit a match (none: a bucket, where there is no match)."""
@@ -132,7 +160,7 @@ def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = Tr
     result: list[Action] = []
     tags = 0
     for _ in range(draw(st.integers(0, 6))):
-        kind = draw(st.integers(0, 9))
+        kind = draw(st.integers(0, 10))
         if kind == 0:
             result.append(Output(draw(st.integers(1, 0xFEFF))))
         elif kind == 1:
@@ -157,10 +185,19 @@ def actions_for(draw: st.DrawFn, context: Match | None = None, groups: bool = Tr
             bits = draw(st.integers(1, min(source.slice, target.slice)))
             source_start = draw(st.integers(0, source.slice - bits))
             result.append(Move(source.name, target.name, bits, source_start, draw(st.integers(0, target.slice - bits))))
+        elif kind == 8:
+            result.append(draw(tracking(context)))
         else:
             target = draw(st.sampled_from(settable))
             result.append(SetField(target.name, draw(st.integers(0, target.full))))
     return tuple(result)
+
+
+@st.composite
+def conjunctions(draw: st.DrawFn) -> tuple[Action, ...]:
+    """What a flow may do that is part of conjunctions: nothing else."""
+    sizes = draw(st.lists(st.integers(2, 64), min_size=1, max_size=4))
+    return tuple(Conjunction(draw(st.integers(0, 0xFFFFFFFF)), draw(st.integers(1, of)), of) for of in sizes)
 
 
 @st.composite
@@ -170,7 +207,10 @@ def flows(draw: st.DrawFn) -> Flow:
     table = draw(st.integers(0, 253))
     goto = draw(st.one_of(st.none(), st.integers(table + 1, 254)))
     cookie = draw(st.integers(0, MASK - 1))
-    return Flow(table, draw(st.integers(0, 0xFFFF)), cookie, chosen, draw(actions_for(chosen)), goto)
+    priority = draw(st.integers(0, 0xFFFF))
+    if draw(st.integers(0, 5)) == 0:
+        return Flow(table, priority, cookie, chosen, draw(conjunctions()))
+    return Flow(table, priority, cookie, chosen, draw(actions_for(chosen)), goto)
 
 
 @st.composite

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openflow.batch import Batch, Confirmed, Connected, Key, Rejected, SwitchEvent, Trouble
-from openflow.channel import OUR_FLOWS, OUR_GROUPS, OUR_OPTION, OUR_OPTIONS, Channel, ChannelLost, Counters
+from openflow.channel import (
+    OUR_CONFIG,
+    OUR_FLOWS,
+    OUR_GROUPS,
+    OUR_OPTION,
+    OUR_OPTIONS,
+    Channel,
+    ChannelLost,
+    Counters,
+)
 from openflow.codec import bundles, frames, groups, session
 from openflow.codec.session import TLV_MOD, TLV_REPLY, Option
 from openflow.flow import Bucket, Flow, GroupEntry, Output, match
@@ -128,9 +137,21 @@ def test_beginning(cuts: list[int]) -> None:
         stream = stream[cut:]
     assert talk.channel.ready is (not stream)
     events += talk.hear(stream)
-    assert talk.kinds() == [frames.EXPERIMENTER, frames.MULTIPART_REQUEST, frames.MULTIPART_REQUEST]
+    dumps = [frames.MULTIPART_REQUEST, frames.MULTIPART_REQUEST]
+    assert talk.kinds() == [frames.SET_CONFIG, frames.EXPERIMENTER, *dumps]
     dumped = {entry.key: entry.body for entry in (flow(1), flow(2), flow(3))}
     assert events == [Connected(1, dumped, {G1: group(G1).body, 5: group(5).body})]
+
+
+def test_ports_of_fragments_are_shown_and_packets_not_asked_for() -> None:
+    """OFPC_FRAG_NX_MATCH, and no packets for us. If the bridge refuses it is told, after the connection."""
+    talk = Talk()
+    talk.hear(hello())
+    assert talk.said()[1] == frames.message(frames.SET_CONFIG, OUR_CONFIG, b"\0\3\0\0")
+    events = talk.hear(error(OUR_CONFIG, (10, 0)), options(), dump_of_groups(), dump_of_flows())
+    assert [type(event) for event in events] == [Connected, Trouble]
+    assert "fragments" in str(events[1])
+    assert "OFPSCFC_BAD_FLAGS" in str(events[1])
 
 
 def test_dump_is_asked_by_the_cookies_marker() -> None:

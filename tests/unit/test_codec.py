@@ -17,6 +17,7 @@ from openflow.flow import (
     Action,
     BadFlow,
     Bucket,
+    Conjunction,
     Flow,
     GroupEntry,
     Load,
@@ -24,6 +25,7 @@ from openflow.flow import (
     Output,
     Resubmit,
     SetField,
+    Track,
     match,
     match_of,
 )
@@ -80,6 +82,16 @@ def test_the_order_of_arguments_makes_no_difference(terms: dict[str, Value]) -> 
         ({"vlan_pcp": 1, "vlan_vid": 0}, "vlan_pcp needs a vlan_vid"),
         ({"tcp_src": 1, "eth_type": 0x800, "ip_proto": 6, "ip_frag": 3}, "later fragment"),
         ({"nw_src": 1, "ipv4_src": 1, "eth_type": 0x800}, "a field twice"),
+        ({"ct_nw_src": 1, "ct_state": (0x20, 0x30)}, "ct_nw_src needs eth_type"),
+        ({"ct_nw_src": 1, "ct_state": (0x20, 0x30), "eth_type": 0x86DD}, "ct_nw_src needs eth_type to be one of"),
+        ({"ct_nw_src": 1, "eth_type": 0x800}, "ct_nw_src needs a ct_state"),
+        ({"ct_ipv6_dst": 1, "eth_type": 0x86DD, "ct_state": (0x20, 0x20)}, "ct_ipv6_dst needs a ct_state"),
+        ({"ct_nw_proto": 6, "ct_state": 0x30}, "ct_nw_proto needs a ct_state"),
+        ({"ct_nw_proto": 6, "ct_state": (0, 0x10)}, "ct_nw_proto needs a ct_state"),
+        ({"ct_nw_proto": 0, "ct_state": (0x20, 0x30)}, "ct_nw_proto=0 cannot be told"),
+        ({"ct_nw_proto": (4, 12), "ct_state": (0x20, 0x30)}, "ct_nw_proto takes no mask"),
+        ({"ct_tp_dst": 80, "ct_state": (0x20, 0x30)}, "ct_tp_dst needs ct_nw_proto"),
+        ({"ct_tp_dst": 80, "ct_nw_proto": 0, "ct_state": (0x20, 0x30)}, "ct_nw_proto=0 cannot be told"),
     ],
 )
 def test_a_bad_match_is_refused_by_name(terms: dict[str, Value], said: str) -> None:
@@ -108,6 +120,16 @@ def test_a_bad_match_is_refused_by_name(terms: dict[str, Value], said: str) -> N
         (Move("eth_src", "reg1", 32, 17), "eth_src has no 32 bits from bit 17"),
         (Move("reg0", "ct_state", 8), "ct_state is read-only"),
         (Resubmit(256), "does not fit"),
+        (Track(0x10000, 52), "does not fit"),
+        (Track("reg9", 255), "no table 255"),
+        (Track("reg9", 256), "does not fit"),
+        (Track("vlan_vid", 52), "vlan_vid has no 16 bits"),
+        (Track("colour", 52), "no field 'colour'"),
+        (Conjunction(1, 1, 1), "2 to 64 clauses, not 1"),
+        (Conjunction(1, 1, 65), "2 to 64 clauses, not 65"),
+        (Conjunction(1, 0, 2), "no clause 0 of 2"),
+        (Conjunction(1, 3, 2), "no clause 3 of 2"),
+        (Conjunction(1 << 32, 1, 2), "does not fit"),
     ],
 )
 def test_a_bad_action_is_refused_by_name(action: Action, said: str) -> None:
@@ -130,10 +152,13 @@ def test_a_bad_action_is_refused_by_name(action: Action, said: str) -> None:
         Flow(5, 1, 0, match(), (), 4),
         Flow(5, 1, 0, match(), (), 255),
         Flow(5, 1, 0, match(), (Output(1),) * 4100),
+        Flow(5, 1, 0, match(), (Conjunction(1, 1, 2), Output(1))),
+        Flow(5, 1, 0, match(), (Output(1), Conjunction(1, 1, 2))),
+        Flow(5, 1, 0, match(), (Conjunction(1, 1, 2),), 6),
     ],
 )
 def test_a_bad_flow_is_refused(flow: Flow) -> None:
-    """Tables and priorities that do not exist, goto backwards, more than a message holds."""
+    """Tables and priorities that do not exist, goto backwards, more than a message holds, conjunctions with more."""
     with pytest.raises(BadFlow):
         _ = (flow.key, flow.body)
 
@@ -303,12 +328,44 @@ def test_unknown_things_are_named_by_number() -> None:
         read_flow(b"\0\0\1" + bytes.fromhex("0001000980001e0105") + bytes(7), bytes(8))
     with pytest.raises(BadMessage, match="type 24"):
         read_actions(bytes.fromhex("0018000800000000"))
-    with pytest.raises(BadMessage, match="action 35 of experimenter 0x2320"):
-        read_actions(bytes.fromhex("ffff0010000023200023000000000000"))
+    with pytest.raises(BadMessage, match="action 36 of experimenter 0x2320"):
+        read_actions(bytes.fromhex("ffff0010000023200024000000000000"))
     unknown = frames.message(frames.ERROR, 3, struct.pack("!HH", 99, 98))
     assert errors.error(unknown).name == "error type 99 code 98"
     theirs = frames.message(frames.ERROR, 3, struct.pack("!HHI", 0xFFFF, 4250, 0x4F4E4600))
     assert errors.error(theirs).name == "error 4250 of experimenter 0x4f4e4600"
+
+
+@pytest.mark.parametrize(
+    ("wire", "said"),
+    [
+        ("ffff 0018 00002320 0023  0003 00000000 0007 ff 000000 0000", "flags 0x3"),
+        ("ffff 0018 00002320 0023  0000 00000000 0007 ff 000000 0015", "algorithm 21"),
+        ("ffff 0028 00002320 0023  0001 00000000 0007 ff 000000 0000" + "00" * 16, "40 bytes"),
+        ("ffff 0018 00002320 0023  0000 00011204 001f ff 000000 0000", "not its lowest 16"),
+        ("ffff 0010 00002320 0023  0000 00011204", "16 bytes only"),
+    ],
+)
+def test_a_ct_action_that_is_not_ours_is_not_guessed_at(wire: str, said: str) -> None:
+    """Force, an application's helper, NAT, another part of a field, a stump: each is told by its bytes."""
+    with pytest.raises(BadMessage, match=said):
+        read_actions(bytes.fromhex(wire))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((0x20, 0x30), "-inv+trk"),
+        ((0x21, 0x21), "+new+trk"),
+        ((0, 0x38), "-rpl-inv-trk"),
+        (0x2A, "est|rpl|trk"),
+        (0, "0"),
+        ((0xC0, 0xC0), "+snat+dnat"),
+    ],
+)
+def test_the_state_of_a_connection_is_told_in_words(value: Value, words: str) -> None:
+    """As ovs-ofctl has it: each bit that counts by its sign, or those that are set when all count."""
+    assert f",ct_state={words} actions" in flow_text(Flow(0, 1, 0, match(ct_state=value)))
 
 
 def test_a_packet_for_the_controller_says_how_much_of_it() -> None:

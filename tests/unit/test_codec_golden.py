@@ -17,7 +17,7 @@ import pytest
 from openflow.codec import bundles, errors, flows, groups, packets, session
 from openflow.codec.decode import read_flow, read_group
 from openflow.codec.text import flow_text, group_text
-from openflow.flow import Flow, Load, SetField, match
+from openflow.flow import Flow, Load, SetField, Track, match
 
 GOLDEN = Path(__file__).parent / "golden" / "codec"
 FLOWS = GOLDEN / "flows.txt"
@@ -93,6 +93,19 @@ REQUESTS: tuple[tuple[bytes, str], ...] = (
         match(eth_type=0x86DD, ip_proto=58, icmpv6_type=136, nd_reserved=0x60000000, nd_options_type=2).wire,
         "0001 0021  80000a02 86dd  80001401 3a  80003a01 88  10000204 60000000  10000401 02  00000000000000",
     ),
+    (session.flush_zone(4, 0x1234), "0504 0018 00000004  00002320 0000001d  000000000000 1234"),
+    (
+        match(eth_type=0x800, ct_state=(0x20, 0x30), ct_nw_src=(0x0A000000, 0xFF000000), ct_nw_dst=0x0B000001).wire,
+        "0001 002a  80000a02 0800  0001d308 00000020 00000030  0001f108 0a000000 ff000000  0001f204 0b000001"
+        "000000000000",
+    ),
+    (
+        match(eth_type=0x86DD, ct_state=(0x28, 0x38), ct_nw_proto=17, ct_tp_dst=(0x80, 0xFFF0), ct_tp_src=53).wire,
+        "0001 0029  80000a02 86dd  0001d308 00000028 00000038  0001ee01 11  0001f802 0035  0001fb04 0080fff0"
+        "00000000000000",
+    ),
+    (Track("reg9", 52).wire, "ffff 0018 00002320 0023  0000 00011204 000f 34 000000 0000"),
+    (Track(7, commit=True).wire, "ffff 0018 00002320 0023  0001 00000000 0007 ff 000000 0000"),
     (SetField("tun_metadata0", 0).wire, "0019 0008 00015000"),
     (SetField("tun_metadata0", 0x102).wire, "0019 0010 00015002 0102 000000000000"),
     (SetField("nd_reserved", 0x60000000).wire, "0019 0010 10000204 60000000 00000000"),

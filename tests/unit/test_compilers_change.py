@@ -1,11 +1,12 @@
 """Odd and changing topologies: what is missing, late, doubled or moved hurts nobody else."""
 
+import msgspec
 import pytest
 
 from openflow.facts import Patch, Plug, Self, TunnelPort
 from openflow.incremental import Engine
 from openflow.pipeline import Kind, own_group, owner_of
-from selvedge.topology import Endpoint, Host, Pair, Ref, Segment, SegmentKind
+from selvedge.topology import Endpoint, Host, Pair, Ref, Rule, Segment, SegmentKind
 from tests.interpreter import Fabric
 from tests.packets import BROADCAST, arp, ip, ipv4
 
@@ -77,8 +78,7 @@ def test_an_endpoint_moves() -> None:
     """c moves from hv2 to hv1: it is reached there, hv2 has nothing left of it, and hv1 has no tunnel any more."""
     fabric = pair_of_hosts()
     old = fabric.endpoint("c")
-    moved = Endpoint(id="c", key=old.key, segment="net", host="hv1", mac=old.mac, addresses=old.addresses)
-    fabric.tell(moved)
+    fabric.tell(msgspec.structs.replace(old, host="hv1"))
     assert ping(fabric, "a", "c") == [], "bound here, but not plugged here yet"
     fabric.unplug("c", "hv2")
     fabric.plug("c", "hv1")
@@ -251,7 +251,8 @@ def test_every_flow_leads_to_its_object() -> None:
     fabric = pair_of_hosts()
     engine = fabric.hypervisors["hv1"].engine
     engine.recompute()
-    keys = {Kind.BASE: {0}, Kind.SEGMENT: {1}, Kind.ENDPOINT: {2, 3}, Kind.HOST: {2}}
+    rules = {fact.key for fact in fabric.facts.values() if isinstance(fact, Rule)}
+    keys = {Kind.BASE: {0}, Kind.SEGMENT: {1}, Kind.ENDPOINT: {2, 3}, Kind.HOST: {2}, Kind.RULE: rules}
     seen = {owner_of(flow.cookie) for flow in engine.flows().values()}
     assert seen == {(kind, key) for kind, numbers in keys.items() for key in numbers}
     assert all(own_group(number) for number in engine.groups())

@@ -91,13 +91,14 @@ def test_a_strange_tunnel_end_is_not_heard(kind: SegmentKind) -> None:
 
 
 def test_geneve_names_the_destination() -> None:
-    """Geneve carries the destination's key, so a key of another segment delivers nothing."""
+    """Geneve carries the destination's key and the sender's identity; a key of another segment delivers nothing."""
     three = Three("geneve")
     three.fabric.network("other", "geneve", 200)
     x = three.fabric.port("x", "other", "hv2", "10.0.0.3")
     three.ping(three.a, three.c)
     [(kind, packet)] = three.fabric.tunnelled
-    assert (kind, packet["tun_id"], packet["tun_metadata0"]) == ("geneve", 100, three.c.key)
+    assert (kind, packet["tun_id"]) == ("geneve", 100)
+    assert packet["tun_metadata0"] == three.a.identity << 32 | three.c.key
     forged = {**ipv4(three.a, x, "10.0.0.1", "10.0.0.3"), "tun_src": ip("192.0.2.1"), "tun_metadata0": x.key}
     assert three.fabric.send_tunnel("hv2", "geneve", {**forged, "tun_id": 100}) == []
 
@@ -158,7 +159,7 @@ def test_flat_and_vlans_share_a_wire() -> None:
         fabric.network(name, kind, number)
         fabric.port(f"on-{name}", name, "hv1", "10.0.0.1")
     for tag, heard in ((0, ["on-flat"]), (0x1005, ["on-v5"]), (0x1006, ["on-v6"]), (0x1007, []), (0x1000, [])):
-        arrivals = fabric.send_wire("physnet1", {**frame(STRANGER, BROADCAST), "vlan_vid": tag})
+        arrivals = fabric.send_wire("physnet1", {**arp(STRANGER, "10.0.0.9", "10.0.0.1"), "vlan_vid": tag})
         assert [arrival.port for arrival in arrivals] == heard
 
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from openflow.facts import SELF, Fact, Patch, Plug, Self, TunnelPort, name
+from openflow.facts import SELF, Fact, Patch, Plug, Posture, Self, TunnelPort, Zone, name
 from openflow.flow import Flow, GroupEntry
 from openflow.incremental import Delta, Engine
-from selvedge.topology import Binding, Endpoint, Host, Pair, Ref, Segment
+from selvedge.topology import AddressGroup, Binding, Endpoint, Group, Host, Membership, Pair, Ref, Rule, Segment
 
 # A small world, so that things meet: ----------------------------------------------------------------------------------
 
@@ -19,10 +19,13 @@ PORTS = tuple(f"p{n}" for n in range(6))
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02", "00:00:5e:00:01:07", "02:00:00:00:00:04")
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.100", "fd00::1", "fd00::2")
 CIDRS = ("10.0.0.100/32", "10.0.0.0/24", "0.0.0.0/0", "fd00::1/128", "fd00::/64", "10.0.0.1/32")
+GROUPS = ("g1", "g2", "g3")
+SETS: dict[tuple[str, ...], int] = {(): 0, ("g1",): 1, ("g2",): 2, ("g1", "g2"): 3, ("g3",): 4}
+RULES = tuple(f"r{n}" for n in range(8))
 KINDS = (("geneve", 100), ("geneve", 200), ("vxlan", 100), ("vlan", 5), ("vlan", 6), ("flat", 0))
 
 
-def _segment(identifier: str, kind: tuple[Any, int], up: bool, wire: str) -> Segment:
+def a_segment(identifier: str, kind: tuple[Any, int], up: bool, wire: str) -> Segment:
     physical = None if kind[0] in ("geneve", "vxlan") else wire
     key = int(identifier[1:])
     return Segment(
@@ -31,11 +34,25 @@ def _segment(identifier: str, kind: tuple[Any, int], up: bool, wire: str) -> Seg
 
 
 def _endpoint(identifier: str, **fields: Any) -> Endpoint:
+    fields["identity"] = SETS[fields["groups"]]
     return Endpoint(id=identifier, key=10 + int(identifier[1:]), **fields)
 
 
+def _posture(identifier: str, segment: str, groups: tuple[str, ...], policy: int | None) -> Posture:
+    number = SETS[groups] if policy is None else policy
+    return Posture(identifier, segment, number, groups, number)
+
+
+def _rule(identifier: str, **fields: Any) -> Rule:
+    remote: dict[str, Any] = fields.pop("remote")
+    protocol, first, last = fields.pop("ports")
+    return Rule(
+        id=identifier, key=1 + int(identifier[1:]), protocol=protocol, first=first, last=last, **fields, **remote
+    )
+
+
 SEGMENT = st.builds(
-    _segment, st.sampled_from(SEGMENTS), st.sampled_from(KINDS), st.sampled_from((True, True, False)), st.just("w1")
+    a_segment, st.sampled_from(SEGMENTS), st.sampled_from(KINDS), st.sampled_from((True, True, False)), st.just("w1")
 )
 ENDPOINT = st.builds(
     _endpoint,
@@ -49,6 +66,7 @@ ENDPOINT = st.builds(
     ).map(tuple),
     secure=st.booleans(),
     up=st.sampled_from((True, True, True, False)),
+    groups=st.sampled_from(tuple(SETS)),
 )
 HOST = st.builds(
     lambda host, end: Host(id=host, key=HOSTS.index(host) + 1, tunnel_ip=end),
@@ -61,14 +79,67 @@ LOCAL = st.one_of(
     st.builds(Patch, st.sampled_from(("w1", "w2")), st.integers(5, 6)),
     st.builds(Self, st.sampled_from(("hv1", "hv1", "hv2")), st.sampled_from(("192.0.2.9", "2001:db8::9", None))),
 )
+SECURITY: st.SearchStrategy[Fact] = st.one_of(
+    st.builds(Zone, st.sampled_from(PORTS), st.sampled_from((0, 1, 2, 65535))),
+    st.builds(
+        _posture,
+        st.sampled_from((*PORTS, *PORTS, "drain/1/s1")),
+        st.sampled_from(SEGMENTS),
+        st.sampled_from(tuple(SETS)),
+        st.sampled_from((None, None, None, 1)),
+    ),
+    st.builds(Group, id=st.sampled_from(GROUPS), key=st.just(1), stateful=st.sampled_from((True, True, False))),
+    st.builds(
+        _rule,
+        st.sampled_from(RULES),
+        group=st.sampled_from(GROUPS),
+        direction=st.sampled_from(("ingress", "egress")),
+        version=st.sampled_from((4, 6)),
+        ports=st.sampled_from(
+            ((None, None, None), (6, 80, 90), (6, 85, 300), (17, 1, 65535), (1, 8, None), (58, 128, 0), (47, 5, 6))
+        ),
+        remote=st.sampled_from(
+            (
+                {},
+                {"cidr": "10.0.0.0/24"},
+                {"cidr": "fd00::/64"},
+                {"remote_group": "g1"},
+                {"remote_group": "g2"},
+                {"remote_addresses": "a1"},
+            )
+        ),
+    ),
+    st.builds(
+        lambda group, number: Membership(id=f"{group}/{number}", group=group, identity=number),
+        st.sampled_from(GROUPS),
+        st.sampled_from((1, 2, 3, 4, 1 << 32)),
+    ),
+    st.builds(
+        AddressGroup,
+        id=st.sampled_from(("a1", "a2")),
+        key=st.just(1),
+        prefixes=st.lists(st.sampled_from((*CIDRS, "nonsense")), max_size=4).map(tuple),
+    ),
+)
 FACT: st.SearchStrategy[Fact] = st.one_of(
-    ENDPOINT, ENDPOINT, SEGMENT, HOST, LOCAL, st.builds(Binding, st.sampled_from(PORTS), st.sampled_from(SEGMENTS))
+    ENDPOINT,
+    ENDPOINT,
+    SEGMENT,
+    HOST,
+    LOCAL,
+    SECURITY,
+    SECURITY,
+    st.builds(Binding, st.sampled_from(PORTS), st.sampled_from(SEGMENTS)),
 )
 REF = st.one_of(
     st.builds(Ref, st.just("endpoint"), st.sampled_from(PORTS)),
     st.builds(Ref, st.just("segment"), st.sampled_from(SEGMENTS)),
     st.builds(Ref, st.just("host"), st.sampled_from(HOSTS)),
     st.builds(Ref, st.just("plug"), st.sampled_from(PORTS)),
+    st.builds(Ref, st.sampled_from(("posture", "zone")), st.sampled_from(PORTS)),
+    st.builds(Ref, st.just("rule"), st.sampled_from(RULES)),
+    st.builds(Ref, st.just("group"), st.sampled_from(GROUPS)),
+    st.sampled_from((Ref("addresses", "a1"), Ref("membership", "g1/1"), Ref("membership", "g2/3"))),
     st.sampled_from((Ref("tunnel", "geneve"), Ref("tunnel", "vxlan"), Ref("patch", "w1"), SELF)),
 )
 
@@ -172,7 +243,7 @@ class Law(RuleBasedStateMachine):
 
 
 TestLaw = Law.TestCase
-TestLaw.settings = settings(max_examples=120, stateful_step_count=25, deadline=None)
+TestLaw.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -191,90 +262,3 @@ def test_the_order_of_objects_does_not_matter(facts: list[Fact], random: Any, st
                 engine.recompute()
         engine.recompute()
         assert state(engine) == expected
-
-
-# What is compiled when ------------------------------------------------------------------------------------------
-
-
-def _port(number: int, host: str = "hv1", segment: str = "s1") -> Endpoint:
-    return Endpoint(
-        id=f"p{number}",
-        key=number,
-        segment=segment,
-        host=host,
-        mac=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
-        addresses=(f"10.0.{number >> 8}.{number & 255}",),
-    )
-
-
-def _populated() -> Engine:
-    """20 local ports and 20 on hv2, on one Geneve segment; hv3 has none."""
-    engine = Engine()
-    engine.apply([Self("hv1", "192.0.2.1"), TunnelPort("geneve", 1), _segment("s1", ("geneve", 100), True, "")])
-    engine.apply([Host(id=host, key=n, tunnel_ip=f"192.0.2.{n}") for n, host in enumerate(HOSTS, 1)])
-    engine.apply([_port(n) for n in range(1, 21)] + [_port(n, "hv2") for n in range(21, 41)])
-    engine.apply([Plug(f"p{n}", 100 + n) for n in range(1, 21)])
-    engine.recompute()
-    return engine
-
-
-def test_a_plug_concerns_one_owner() -> None:
-    """A plug and an unplug compile the endpoint alone: two flows come and go, and no group changes."""
-    engine = _populated()
-    engine.apply([_port(50)])
-    engine.recompute()
-    engine.apply([Plug("p50", 150)])
-    delta = engine.recompute()
-    assert delta.compiled == {Ref("endpoint", "p50")} and len(delta.flows) == 2 and not delta.groups
-    engine.apply([], [Ref("plug", "p50")])
-    delta = engine.recompute()
-    assert delta.compiled == {Ref("endpoint", "p50")} and list(delta.flows.values()) == [None, None]
-
-
-def test_a_port_concerns_its_own_owners() -> None:
-    """One more local port: itself, its MAC, its address, and its segment's group; nobody else's flows are compiled."""
-    engine = _populated()
-    engine.apply([_port(50)])
-    delta = engine.recompute()
-    kinds = sorted(str(owner[0]) for owner in delta.compiled)
-    assert kinds == ["address", "endpoint", "segment", "station"]
-    assert len(delta.flows) == 5 and len(delta.groups) == 1
-
-
-def test_a_remote_port_changes_no_flood() -> None:
-    """One more port on a host that has members already: its MAC and its address, not the segment and not the host."""
-    engine = _populated()
-    engine.apply([_port(50, "hv2")])
-    delta = engine.recompute()
-    assert sorted(str(owner[0]) for owner in delta.compiled) == ["address", "endpoint", "station"]
-    assert len(delta.flows) == 2 and not delta.groups
-
-
-def test_what_is_elsewhere_concerns_nobody() -> None:
-    """Hosts come and go, ports of segments without members here too: no flow changes, next to nothing is compiled."""
-    engine = _populated()
-    engine.apply([Host(id="hv9", key=9, tunnel_ip="192.0.2.9"), Binding(id="p50", segment="s2")])
-    delta = engine.recompute()
-    assert not delta and delta.compiled == {Ref("host", "hv9")}
-    engine.apply([_segment("s2", ("geneve", 200), True, ""), _port(50, "hv2", "s2")])
-    delta = engine.recompute()
-    assert not delta
-    assert {str(owner[0]) for owner in delta.compiled} == {"segment", "endpoint", "station", "address", "host"}
-    assert len(delta.compiled) == 5
-
-
-def test_an_equal_state_costs_nothing() -> None:
-    """Objects that come again unchanged (a snapshot after a gap) compile nothing."""
-    engine = _populated()
-    engine.apply([_port(n) for n in range(1, 21)])
-    assert engine.recompute().compiled == frozenset()
-
-
-def test_what_a_port_depends_on() -> None:
-    """The owners that must be in the switch before a port is wired."""
-    engine = _populated()
-    station, address = ("station", "s1", 0x020000000001), ("address", "s1", 4, 0x0A000001)
-    expected = {Ref("endpoint", "p1"), Ref("segment", "s1"), ("base",), station, address}
-    assert set(engine.owners_of("p1")) == expected
-    assert set(engine.owners().values()) >= expected
-    assert engine.owners_of("nobody") == ()

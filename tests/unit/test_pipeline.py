@@ -8,7 +8,7 @@ import pytest
 
 from openflow import pipeline
 from openflow.declaration import BadPipeline, Family, Register, Table, validate
-from openflow.flow import BadFlow, InPort, Output, Resubmit, SetField
+from openflow.flow import BadFlow, Conjunction, InPort, Output, Resubmit, SetField, Track
 from openflow.pipeline import FAMILIES, REGISTERS, TABLES, Kind, cookie, group_id, host_place, ours, own_group, owner_of
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +24,7 @@ def test_numbers_are_fixed() -> None:
     assert {table.name: table.number for table in TABLES} == {
         "CLASSIFY": 0,
         "TUNNEL": 5,
+        "IDENTIFY": 7,
         "SOURCE_GUARD": 10,
         "ND_OPTION": 12,
         "ND_TARGET": 14,
@@ -32,11 +33,19 @@ def test_numbers_are_fixed() -> None:
         "ROUTE": 30,
         "NEIGHBOUR": 35,
         "FORWARD": 40,
+        "ADDRESSED": 45,
         "EGRESS_TRACK": 50,
+        "EGRESS_STATE": 52,
         "EGRESS_POLICY": 55,
+        "EGRESS_FRAGMENTS": 56,
+        "EGRESS_VERDICT": 58,
         "DELIVER": 60,
         "INGRESS_TRACK": 70,
+        "INGRESS_BASICS": 71,
+        "INGRESS_STATE": 72,
         "INGRESS_POLICY": 75,
+        "INGRESS_FRAGMENTS": 76,
+        "INGRESS_VERDICT": 78,
         "OUTPUT": 80,
     }
     assert pipeline.GENEVE_OPTION == (0xFF5E, 1, 8, 0)
@@ -56,7 +65,7 @@ def test_the_document_is_current() -> None:
 
 def test_every_table_with_flows_is_reached() -> None:
     """A table that has kinds of flows is the first one, or another leads to it."""
-    reached = {0} | {number for table in TABLES for number in (*table.next, *table.resubmits)}
+    reached = {0} | {number for table in TABLES for number in (*table.next, *table.resubmits, *table.tracks)}
     assert {family.table.number for family in FAMILIES} <= reached
 
 
@@ -114,6 +123,7 @@ def test_bad_registers_are_refused(registers: tuple[Register, ...], says: str) -
         ((A, B, Table(2, "C", "")), (), "twice"),
         ((A, B, Table(3, "B", "")), (), "twice"),
         ((A,), (), "not a later table"),
+        ((Table(3, "C", "", tracks=(3,)),), (), "not a later table"),
         ((Table(3, "C", "", next=(2,)), A, B), (), "not a later table"),
         ((Table(3, "C", "", resubmits=(9,)),), (), "no table"),
         ((Table(3, "C", "", matches=frozenset({"nonsense"})),), (), "does not exist"),
@@ -144,3 +154,29 @@ def test_a_flow_must_fit_its_table() -> None:
             FIRST.flow(1, {}, (Resubmit(1),))
         with pytest.raises(BadFlow, match="may not go on to table 1"):
             SECOND.flow(1, {}, goto=A)
+        with pytest.raises(BadFlow, match="tracker may not hand on to table 2"):
+            SECOND.flow(1, {}, (Track(7, table=2),))
+        with pytest.raises(BadFlow, match="not remembered here"):
+            SECOND.flow(1, {}, (Track(7, commit=True),))
+        with pytest.raises(BadFlow, match="may not be a clause"):
+            SECOND.flow(1, {}, (Conjunction(7, 1, 2),))
+
+
+def test_priorities_of_a_family() -> None:
+    """A family may have a range of priorities (a longer prefix goes first); beyond it there is none."""
+    table = Table(1, "A", "", matches=frozenset({"in_port"}))
+    longest = Family(table, "prefix", 100, "base", "", spread=32)
+    assert longest.flow(1, {"in_port": 5}, more=24).priority == 124
+    assert FIRST.flow(1, {"in_port": 5}).priority == 10
+    for family, more in ((longest, 33), (longest, -1), (FIRST, 1)):
+        with pytest.raises(BadFlow, match="priorities"):
+            family.flow(1, {"in_port": 5}, more=more)
+
+
+def test_a_table_of_the_tracker() -> None:
+    """Where a table says so, packets go by the tracker, connections are remembered, and flows are clauses."""
+    table = Table(1, "A", "", matches=frozenset({"eth_type"}), tracks=(2,), commits=True, joins=True)
+    family = Family(table, "any", 10, "base", "")
+    validate((), (table, B), (family,))
+    for action in (Track(7, table=2), Track(7, commit=True), Conjunction(7, 1, 2)):
+        assert family.flow(1, {"eth_type": 0x800}, (action,)).actions == (action,)
