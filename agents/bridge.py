@@ -7,7 +7,8 @@ somebody deletes is made again by the same path as at the start.
 
 Ours are rows whose Interface has `external_ids:selvedge`; of all others nothing is touched, but the set of ports of
 a mapped provider bridge. On a bridge that we did not make only the three columns above are set. What cannot be done
-is a `Problem` that names the option at fault, and leaves the rest to be done. Pure; called by `agents.core`.
+is a `Problem` that names the option at fault, and leaves the rest to be done. Conntrack zones of ports, which
+`agents.zones` decides about, are written in the same way by `change_external_ids`. Pure; called by `agents.core`.
 """
 
 import hashlib
@@ -90,6 +91,22 @@ def wanted_ports(wanted: Wanted, provider_bridges: frozenset[str]) -> list[Port]
 def plan(inventory: Inventory, wanted: Wanted) -> Plan:
     """The transaction that makes the database as wanted, given that its rows have been loaded."""
     return _Planner(inventory, wanted).plan()
+
+
+def change_external_ids(inventory: Inventory, removed: tuple[str, ...], added: dict[str, str]) -> Operations:
+    """Change keys of the integration bridge's external_ids, and leave all others alone.
+
+    Keys in `removed` go, also those that come back with another value: an insertion into a map replaces nothing
+    (RFC 7047 section 5.1).
+    """
+    bridge = inventory.mirror.named("Bridge", inventory.bridge)
+    where = [["_uuid", "==", ["uuid", bridge]]]
+    mutations: list[Any] = [["external_ids", "delete", ["set", sorted(removed)]]] if removed else []
+    mutations += [["external_ids", "insert", _map(added)]] if added else []
+    return [
+        _present("Bridge", where, inventory.bridge),
+        {"op": "mutate", "table": "Bridge", "where": where, "mutations": mutations},
+    ]
 
 
 class _Planner:

@@ -1,17 +1,19 @@
 """What a port that is bound here is at the moment, and why: `up`, `down` with a reason, or pending.
 
-A port is up when it is plugged and the batch with its flows was confirmed. Pending is what will pass by itself soon;
-controllers are not told of it and go on believing what they believed, so an agent's or a switch's restart does not
-make a thousand ports flap. A reason names what a person can act on: an option, an interface, the switch's own words.
+A port is up when it is plugged, its security is in force (`agents.enforcement`) and the batch with its flows was
+confirmed. Pending is what will pass by itself soon; controllers are not told of it and go on believing what they
+believed, so an agent's or a switch's restart does not make a thousand ports flap. A reason names what a person can act
+on: an option, an interface, the switch's own words.
 
-Reads the inventory, the engine and the programmer; the only thing kept is who is larger than its segment. `agents.core`
-asks for those ports that something happened to.
+Only reads; the one thing kept is who is larger than its segment. `agents.states` asks for those ports that something
+happened to.
 """
 
 import logging
 from typing import Literal, NamedTuple
 
 from agents.bridge import Problem
+from agents.enforcement import Enforcement
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from openflow.incremental import Engine
@@ -57,10 +59,17 @@ class Conditions:
     """See the module."""
 
     def __init__(
-        self, settings: Settings, inventory: Inventory, engine: Engine, programmer: Programmer, news: News
+        self,
+        settings: Settings,
+        *,
+        inventory: Inventory,
+        engine: Engine,
+        programmer: Programmer,
+        news: News,
+        enforcement: Enforcement,
     ) -> None:
         self._settings, self._inventory, self._engine, self._programmer = settings, inventory, engine, programmer
-        self._news = news
+        self._enforcement, self._news = enforcement, news
         self.problems: tuple[Problem, ...] = ()
         """What `agents.bridge` could not do."""
         self.oversize: dict[str, str] = {}
@@ -91,6 +100,8 @@ class Conditions:
             return obstacle
         if plugged.ofport == 0:
             return Status("pending", f"interface {plugged.interface} has no OpenFlow port yet")
+        if (unprotected := self._enforcement.obstacle(port, endpoint.secure)) is not None:
+            return _failed(unprotected.reason) if unprotected.failed else Status("pending", unprotected.reason)
         return self._flows_of(port, aboard)
 
     def _carrier(self, segment: Segment) -> Status | None:

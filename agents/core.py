@@ -8,37 +8,37 @@ the engine's function of the facts, the programmer sends the difference.
 Nothing is sent to the switch before the agent knows all it should: what is plugged (the database is loaded) and what
 that means (every needed topic was answered). Until then the flows of a former life stay as they are.
 
-What goes in and comes out is declared in `agents.effects`. What a port is at the moment, and why, is said by
-`agents.conditions`; what others were told of it is kept by `agents.wiring`. Who runs this: `agents.reactor`. What
-people see of it: `agents.report`, and in the log `agents.news`.
+What goes in and comes out is declared in `agents.effects`. Which security is in force is decided by
+`agents.enforcement`. What a port is at the moment, and why, is said by `agents.conditions` and kept by `agents.states`;
+what others were told of it is kept by `agents.wiring`. Who runs this: `agents.reactor`. What people see of it:
+`agents.report`, and in the log `agents.news`.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 
-from agents import bridge, interest, report
+from agents import bridge, report
 from agents.calls import Answer
-from agents.conditions import WAITING, Conditions, Settings, Status, named
-from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
+from agents.conditions import Conditions, Settings, named
+from agents.effects import Announce, Call, Effect, Event, Submit, Warm
+from agents.enforcement import Enforcement
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
+from agents.states import States
 from agents.topics import Change, Topics
+from agents.upkeep import Upkeep
 from agents.wiring import Claims, Wiring
-from openflow.announce import Packet, announcement
-from openflow.batch import Confirmed, Connected, Disconnected, Rejected, SwitchEvent, Trouble
+from openflow.batch import Confirmed, Connected, Disconnected, Flush, Flushed, Rejected, SwitchEvent, Trouble
 from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
 from openflow.incremental import Engine
-from openflow.programmer import Programmer
+from openflow.programmer import STALE_FLOWS, Programmer
 from selvedge.rpc import Claim, ClaimReply, Report, ReportReply, Subscribe, SubscribeReply, Wired, WiredReply
 from selvedge.topics import host_topic
 from selvedge.topology import OVERLAYS, Binding, Endpoint, Object, Ref, Segment
 
 LOG = logging.getLogger(__name__)
-
-BRIDGE_RETRY = 1.0
-"""Seconds until a transaction that the database refused is planned again; it is planned again at once otherwise."""
 
 CLAIM_RETRY = 0.5
 """Seconds until a refused claim is repeated, doubling until reports do it: a VM that moves is often plugged here before
@@ -60,37 +60,44 @@ class Core:
         self.wiring = Wiring()
         self.claims = Claims()
         self.bindings: dict[str, Binding] = {}
-        self.ports: dict[str, Status] = {}
-        self.problems: tuple[bridge.Problem, ...] = ()
+        self.enforcement = Enforcement(settings.host, self.topics, self.engine)
         self.troubles: dict[str, str] = {}
         """What else an operator should know: source -> text."""
         self._news = News()
-        self.conditions = Conditions(settings, self.inventory, self.engine, self.programmer, self._news)
+        self.conditions = Conditions(
+            settings,
+            inventory=self.inventory,
+            engine=self.engine,
+            programmer=self.programmer,
+            news=self._news,
+            enforcement=self.enforcement,
+        )
+        self.states = States(
+            self.bindings,
+            conditions=self.conditions,
+            news=self._news,
+            inventory=self.inventory,
+            wiring=self.wiring,
+            claims=self.claims,
+        )
         self.settled = False
         """Whether the agent was in sync once: from then on the controllers are told what ports are."""
-        self._wanted = bridge.Wanted(
+        wanted = bridge.Wanted(
             settings.integration_bridge,
             settings.datapath_type,
             settings.tunnel_ip,
             settings.tunnel_types,
             settings.bridge_mappings,
         )
-        self._loaded = self._database_up = self._planning = self._plan_due = False
-        self._plan_after = 0.0
-        self._feed_up = self._reported = self._released = False
+        self.upkeep = Upkeep(self.inventory, self.enforcement.zones, wanted, self._news)
+        self._loaded = self._feed_up = self._reported = self._released = False
         self._report_due: float | None = now
         self._subscribe_after = 0.0
-        self._bindings_changed = True
         self._strict = False
-        self._recheck: set[str] = set()
-        self._recheck_all = False
-        self._waiting: set[str] = set()
-        self._failing: set[str] = set()
-        self._aboard: frozenset[str] = frozenset()
+        self._connection: int | None = None
         self._failed: dict[tuple[object, ...], str] = {}
         self._peers: frozenset[str] = frozenset()
         self._warm_again = False
-        self._arrived: set[str] = set()
         self._claim_pause = CLAIM_RETRY
         self._claim_due: float | None = None
         self.engine.apply([Self(settings.host, settings.tunnel_ip)])
@@ -101,34 +108,32 @@ class Core:
         """Take events in their order, then do what is due at `now`. The caller must exhaust the iterator."""
         for event in events:
             self._take(event, now)
-        if self._bindings_changed:
-            self._bindings_changed = False
-            self._apply(self.topics.set_interest(interest.topics(self.settings.host, self.bindings.values())))
+        self._enforce(now)
         yield from self._ask(now)
-        yield from self._plan(now)
+        yield from self.upkeep.transactions(now)
         self._compile()
-        self._judge_ports()
-        if (batch := self.programmer.next_batch(now)) is not None:
-            self._aboard = frozenset(self._waiting)
-            yield Submit(batch)
+        self._judge()
+        yield from self._program(now)
         if self._peers != (peers := frozenset(self.engine.peers)) or (self._warm_again and peers):
             self._peers = peers
             yield Warm(peers, self._warm_again)
         self._warm_again = False
         if not self.settled and self.in_sync:
-            self.settled = self._recheck_all = True
-            self._judge_ports()
-            self._arrived.clear()  # they were here before us, and the wire knows them
-        yield from self._tell()
-        if packets := tuple(self._announcements()):
+            self.settled = True
+            self.states.recheck_all()
+            self._judge()
+            self.states.here_before()
+        if packets := tuple(self.states.announcements(self.engine)):
             yield Announce(packets)
+        yield from self._tell()
         self._news.tell()
 
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
-        times = [self._report_due, self._claim_due, self.programmer.next_retry()]
-        if self._plan_due and not self._planning and self._database_up:
-            times.append(self._plan_after)
+        times = [self._report_due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
+        times.append(self.programmer.next_retry())
+        if self._connection is not None:
+            times.append(self.enforcement.zones.deadline())
         if self._may_subscribe and (due := self.topics.deadline()) is not None:
             times.append(max(due, self._subscribe_after))
         return min((time for time in times if time is not None), default=None)
@@ -167,34 +172,38 @@ class Core:
     def _take_from_database(self, event: DatabaseEvent, now: float) -> None:
         match event:
             case Updated(rows):
-                self._plan_due = True
                 self._plugs(self.inventory.update(rows))
+                self.upkeep.heard()
             case Loaded(rows):
-                self._loaded = self._database_up = self._plan_due = True
+                self._loaded = True
                 self._plugs(self.inventory.load(rows))
+                self.upkeep.heard()
             case DatabaseLost():
-                self._database_up = False
-            case Transacted(_, error):
-                self._planning = False
-                if error is not None:
-                    self._plan_due, self._plan_after = True, now + BRIDGE_RETRY
-                    LOG.error("Open vSwitch refused the integration bridge's rows: %s; trying again", error)
+                self.upkeep.lost()
+            case Transacted():
+                self.upkeep.done(event, now)
 
     def _take_from_switch(self, event: SwitchEvent, now: float) -> None:
         match event:
             case Confirmed(batch_id):
-                self._confirmed(batch_id)
+                self._confirmed(batch_id, now)
             case Rejected():
                 self._rejected(event, now)
             case Connected():
                 LOG.info("switch: connected; it has %d flows of ours", len(event.flows))
+                self._connection = event.connection
                 self.programmer.connected(event)
                 self.troubles.pop("switch", None)  # if it stands, it is told again
-                self._recheck_all = self._warm_again = True
+                self.states.recheck_all()
+                self._warm_again = True
             case Disconnected(reason):
                 LOG.warning("switch: %s", reason)
+                self._connection = None
                 self.programmer.disconnected()
-                self._aboard = frozenset()
+                self.enforcement.zones.lost()
+                self.states.lost()
+            case Flushed(zones):
+                self.enforcement.zones.flushed(zones)
             case Trouble(text):
                 LOG.error("switch: %s", text)
                 self.troubles["switch"] = text
@@ -206,37 +215,43 @@ class Core:
         if not change:
             return
         self.engine.apply(change.upserts, change.deletes)
+        self.enforcement.changed(change.upserts, change.deletes)
         for thing in change.upserts:
             self._upserted(thing)
         for name in change.deletes:
             if name.kind == "binding":
                 self._unbind(name.id)
             elif name.kind == "endpoint":
-                self._recheck.add(name.id)
+                self.states.recheck((name.id,))
 
     def _upserted(self, thing: Object) -> None:
         if isinstance(thing, Endpoint):
-            self._recheck.add(thing.id)
+            self.states.recheck((thing.id,))
         elif isinstance(thing, Segment):
-            self._recheck_all = True
+            self.states.recheck_all()
         elif isinstance(thing, Binding):
             if thing.id not in self.bindings:
                 self.wiring.bind(thing.id, "unplugged" if self.settled else None)
                 self.claims.bound(thing.id)
             self.bindings[thing.id] = thing
-            self._bindings_changed = True
-            self._recheck.add(thing.id)
+            self.enforcement.bind(thing)
+            self.states.recheck((thing.id,))
 
     def _unbind(self, port: str) -> None:
         del self.bindings[port]
-        self._bindings_changed = True
-        self.ports.pop(port, None)
-        self.conditions.oversize.pop(port, None)
-        self._waiting.discard(port)
-        self._failing.discard(port)
+        self.enforcement.unbind(port)
+        self.states.forget(port)
         self.wiring.forget(port)
         if Role("port", port) in self.inventory.roles:
             self.claims.unbound(port)
+
+    def _enforce(self, now: float) -> None:
+        """What security follows from all that came; and what this host has to know besides."""
+        upserts, deletes, ports = self.enforcement.step(now)
+        self.engine.apply(upserts, deletes)
+        self.states.recheck(ports)
+        if (topics := self.enforcement.interest()) is not None:
+            self._apply(self.topics.set_interest(topics))
 
     def _plugs(self, changed: dict[Role, Plugged | None]) -> None:
         upserts: list[Fact] = []
@@ -247,17 +262,17 @@ class Core:
             if role.kind == "port":
                 upserts += [Plug(role.id, ofport)] if there else []
                 deletes += [] if there else [Ref("plug", role.id)]
-                self._recheck.add(role.id)
+                self.states.recheck((role.id,))
                 self._plugged(role.id, plugged)
                 self._claim_pause = CLAIM_RETRY
             elif role.kind == "tunnel" and role.id in OVERLAYS:
                 upserts += [TunnelPort("geneve" if role.id == "geneve" else "vxlan", ofport)] if there else []
                 deletes += [] if there else [Ref("tunnel", role.id)]
-                self._recheck_all = True
+                self.states.recheck_all()
             elif role.kind == "patch":
                 upserts += [Patch(role.id, ofport)] if there else []
                 deletes += [] if there else [Ref("patch", role.id)]
-                self._recheck_all = True
+                self.states.recheck_all()
         self.engine.apply(upserts, deletes)
 
     def _plugged(self, port: str, plugged: Plugged | None) -> None:
@@ -282,74 +297,54 @@ class Core:
             for owner in failed.keys() - self._failed.keys():
                 self._news.add(logging.ERROR, "no flows for", f"{named(owner)}: {failed[owner]}")
             self._failed = failed
-            self._recheck_all = True
-        if not self._released and self._reported and self._loaded and self.topics.synced:
+            self.states.recheck_all()
+        known = self._reported and self._loaded and self.topics.synced and not self.enforcement.zones.writing
+        if known and not self._released:
             self._released = True
             self.programmer.release()
 
-    def _confirmed(self, batch_id: int) -> None:
+    def _program(self, now: float) -> Iterator[Effect]:
+        """Send what is pending; and empty the zones that nothing leads into any more."""
+        zones = self.enforcement.zones
+        if (batch := self.programmer.next_batch(now)) is not None:
+            self.states.departs()
+            zones.departs(batch.id)
+            yield Submit(batch)
+        if not self.settled and self.in_sync:
+            zones.sweep()  # it is known who is bound, and what the switch had for others is gone
+        if zones.leaving and self.programmer.synced and not self.programmer.pending(STALE_FLOWS):
+            zones.withdrawn(None, now)
+        if self._connection is not None and (numbers := zones.flush(now)):
+            yield Submit(Flush(self._connection, numbers))
+
+    def _confirmed(self, batch_id: int, now: float) -> None:
         self.programmer.confirmed(batch_id)
-        aboard, self._aboard = self._aboard, frozenset()
-        for port in aboard:
-            if port in self._waiting:
-                self._judge(port, aboard=not self._strict)
-        self._recheck |= self._waiting | self._failing
+        self.states.confirmed(whole=not self._strict)
+        if not self._strict and STALE_FLOWS not in self.programmer.failed:
+            self.enforcement.zones.withdrawn(batch_id, now)
         if self._strict and self.programmer.synced:
             self._strict = False
 
     def _rejected(self, event: Rejected, now: float) -> None:
-        self._aboard = frozenset()
+        self.states.lost()
+        self.enforcement.zones.undone()
         for owner in self.programmer.rejected(event, now):
             failure = self.programmer.failed[owner]
             reasons = sorted({str(refusal) for refusal in failure.refusals.values()})
             level = logging.ERROR if failure.attempts == 1 else logging.DEBUG
             what = "the switch refused flows, which are tried again, of"
             self._news.add(level, what, f"{named(owner)}: {', '.join(reasons)}")
-        self._recheck_all = True
+        self.states.recheck_all()
         if not event.failures:
             self._strict = True  # nobody knows who is at fault: batches are parts of what is pending for a while
 
-    # --- ports
-
-    def _judge_ports(self) -> None:
-        """Find anew what ports are; only those that something happened to."""
-        if not self.settled:
-            return
-        ports = list(self.bindings) if self._recheck_all else [port for port in self._recheck if port in self.bindings]
-        self._recheck_all = False
-        self._recheck.clear()
-        for port in ports:
-            self._judge(port)
-
-    def _judge(self, port: str, aboard: bool = False) -> None:
-        status = self.conditions.of(port, aboard)
-        for ledger, belongs in ((self._waiting, status is WAITING), (self._failing, status.failed)):
-            if belongs:
-                ledger.add(port)
-            else:
-                ledger.discard(port)
-        before = self.ports.get(port)
-        self.ports[port] = status
-        unplugged = Role("port", port) not in self.inventory.roles
-        if unplugged and port in self.claims.claimed:
-            self.claims.claimed.discard(port)
-            self.wiring.doubt(port)  # it is bound here on our word only: to say that it is unplugged releases it
-        if status.state != "pending":
-            self.wiring.want(port, "unplugged" if unplugged else status.state)
-        if status.state == "up" and (before is None or before.state != "up"):
-            self._arrived.add(port)
-        if status != before and status.state == "down" and before is not None and before.state == "up":
-            self._news.add(logging.INFO, "ports down", f"{port}: {status.reason}")
-
-    def _announcements(self) -> Iterator[Packet]:
-        """For ports on provider networks that came up: their switches learn that they are here now."""
-        arrived, self._arrived = self._arrived, set()
-        for port in sorted(arrived):
-            endpoint = self.engine.fact(Ref("endpoint", port))
-            if isinstance(endpoint, Endpoint):
-                segment = self.engine.fact(Ref("segment", endpoint.segment))
-                if isinstance(segment, Segment) and segment.kind not in OVERLAYS:
-                    yield announcement(segment, endpoint)
+    def _judge(self) -> None:
+        """Find anew what ports are."""
+        if self.conditions.problems != self.upkeep.problems:
+            self.conditions.problems = self.upkeep.problems
+            self.states.recheck_all()
+        if self.settled:
+            self.states.judge()
 
     # --- the controllers
 
@@ -421,20 +416,4 @@ class Core:
             if result != "claimed" and port in news:
                 self._news.add(logging.INFO, f"plugged here, and the controllers say {result}", port)
             elif port in self.bindings:  # the binding overtook the answer
-                self._recheck.add(port)
-
-    # --- the database
-
-    def _plan(self, now: float) -> Iterator[Effect]:
-        if not self._plan_due or self._planning or not self._database_up or now < self._plan_after:
-            return
-        self._plan_due = False
-        operations, problems = bridge.plan(self.inventory, self._wanted)
-        if problems != self.problems:
-            for problem in set(problems) - set(self.problems):
-                LOG.error("%s: %s; what does not need it works all the same", problem.subject, problem.reason)
-            self.problems = self.conditions.problems = problems
-            self._recheck_all = True
-        if operations:
-            self._planning = True
-            yield Transact(operations)
+                self.states.recheck((port,))

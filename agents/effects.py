@@ -3,13 +3,13 @@
 Events are made by the I/O threads, each in its own module; effects are carried out by them, through `agents.reactor`.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from agents.calls import Answer, Kind, Question
 from agents.ovsdb import DatabaseEvent, Operations
 from agents.session import FeedEvent
 from openflow.announce import Packet
-from openflow.batch import Batch, SwitchEvent
+from openflow.batch import Batch, Flush, SwitchEvent
 
 Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
 
@@ -22,15 +22,16 @@ class Call(NamedTuple):
 
 
 class Transact(NamedTuple):
-    """Write to Open vSwitch's database; the end comes as a `Transacted`."""
+    """Write to Open vSwitch's database; the end comes as a `Transacted` with the same tag."""
 
+    tag: Literal["bridge", "zones"]
     operations: Operations
 
 
 class Submit(NamedTuple):
-    """Send to the switch; the end comes as `Confirmed` or `Rejected`."""
+    """Send to the switch; the end comes as `Confirmed` or `Rejected`, of a `Flush` as `Flushed`."""
 
-    batch: Batch
+    order: Batch | Flush
 
 
 class Warm(NamedTuple):

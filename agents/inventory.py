@@ -89,6 +89,12 @@ class Inventory:
         """Our Interface rows (their UUIDs): tunnels and patches on the integration bridge, peers elsewhere."""
         return {role: min(uuids) for role, uuids in self._candidates.items() if role.kind != "port" and uuids}
 
+    @property
+    def external_ids(self) -> dict[str, str] | None:
+        """Of the integration bridge's row; None if there is no such bridge. Another object when it changed."""
+        bridge = self.mirror.named("Bridge", self.bridge)
+        return None if bridge is None else self.mirror.rows["Bridge"][bridge]["external_ids"]
+
     def holder(self, interface: str) -> tuple[str | None, str | None]:
         """The Port and the Bridge that hold an Interface (UUIDs), None where there is none."""
         port = self._holders.get(interface)

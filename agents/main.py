@@ -25,7 +25,7 @@ from agents.reactor import STOP, Queue, Reactor
 from agents.session import Session
 from agents.underlay import Underlay
 from openflow.announce import Packet
-from openflow.batch import Batch
+from openflow.batch import Batch, Flush
 from openflow.pipeline import GENEVE_OPTION
 from openflow.switch import Switch
 from selvedge import options
@@ -62,11 +62,11 @@ class IOThreads:
         self.session.stop()
         self.switch.stop()
 
-    def transact(self, operations: Operations) -> None:
-        self.database.transact("bridge", operations)
+    def transact(self, tag: str, operations: Operations) -> None:
+        self.database.transact(tag, operations)
 
-    def submit(self, batch: Batch) -> None:
-        self.switch.submit(batch)
+    def submit(self, order: Batch | Flush) -> None:
+        self.switch.submit(order)
 
     def call(self, kind: Kind, request: Question) -> None:
         self.calls.submit(kind, request)
@@ -89,6 +89,7 @@ class IOThreads:
             "flow_mods_sent": self.switch.counters.flow_mods_sent,
             "group_mods_sent": self.switch.counters.group_mods_sent,
             "bundles": self.switch.counters.bundles,
+            "zones_flushed": self.switch.counters.zones_flushed,
             "switch_errors": self.switch.counters.errors,
             "switch_connects": self.switch.counters.connects,
             "ovsdb_transactions": self.database.transactions,

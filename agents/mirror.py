@@ -29,6 +29,7 @@ COLUMNS: dict[str, dict[str, Shape]] = {
         "datapath_type": Shape.SCALAR,
         "fail_mode": Shape.OPTIONAL,
         "protocols": Shape.SET,
+        "external_ids": Shape.MAP,
     },
     "Port": {"name": Shape.SCALAR, "interfaces": Shape.SET},
     "Interface": {

@@ -2,7 +2,8 @@
 
     selvedge agents [--url URL]            hypervisors as the controllers know them
     selvedge status [--state-dir DIR]      this hypervisor's agent: in sync, ports and why one is down, problems
-    selvedge flows [PORT|NETWORK|HOST]     the switch's flows, each with its table's name and its tenant's object
+    selvedge flows [OBJECT]                the switch's flows, each with its table's name and its tenant's object; of a
+                                           port with the rules that it is under
     selvedge owner COOKIE                  the object that a cookie leads to
 
 `flows` asks `ovs-ofctl`, so counters and text are the ones that operators know, and adds what only the agent knows: the
@@ -24,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from openflow.pipeline import TABLES, owner_of
+from openflow.pipeline import POLICY, TABLES, owner_of
 
 FLOW = re.compile(r"^\s*cookie=(?P<cookie>0x[0-9a-f]+), .*?table=(?P<table>\d+), (?P<rest>.*)$")
 """One line of `ovs-ofctl dump-flows`."""
@@ -47,15 +48,19 @@ def object_name(cookie: int, objects: dict[str, dict[str, str]]) -> str:
     return f"{label} {name}" if name else f"{label} with key {key}"
 
 
-def annotated(lines: Sequence[str], objects: dict[str, dict[str, str]], wanted: str | None) -> Iterator[str]:
-    """Flows as `ovs-ofctl` printed them, in the pipeline's order, with names; only those of `wanted` if it is given."""
+def annotated(
+    lines: Sequence[str], objects: dict[str, dict[str, str]], wanted: str | None, policy: int = 0
+) -> Iterator[str]:
+    """Flows as `ovs-ofctl` printed them, in the pipeline's order, with names; only those of `wanted` if it is given,
+    and the rules of its `policy`, if it has one."""
+    judged = re.compile(rf"\b{POLICY}={policy:#x}[, ]")
     names = {table.number: table.name for table in TABLES}
     for line in lines:
         found = FLOW.match(line)
         if found is None:
             continue
         owner = object_name(int(found["cookie"], 16), objects)
-        if wanted is None or wanted in owner.split():
+        if wanted is None or wanted in owner.split() or (policy and judged.search(found["rest"])):
             table = int(found["table"])
             yield f"{table:2} {names.get(table, '?'):14} [{owner}] {found['rest']}"
 
@@ -74,7 +79,9 @@ def read_status(state_dir: str) -> dict[str, Any]:
 
 def flows(arguments: argparse.Namespace, console: Console) -> None:
     """Print the switch's flows."""
-    objects = read_status(arguments.state_dir).get("objects", {})
+    told = read_status(arguments.state_dir)
+    objects = told.get("objects", {})
+    policy = told.get("ports", {}).get(arguments.object, {}).get("policy", 0)
     bridge = f"unix:{arguments.ovs_rundir}/{arguments.bridge}.mgmt"
     command = ["ovs-ofctl", "-O", "OpenFlow14", "dump-flows", bridge]
     try:
@@ -83,7 +90,7 @@ def flows(arguments: argparse.Namespace, console: Console) -> None:
         raise Trouble(f"ovs-ofctl: {error.strerror}") from error
     if done.returncode:
         raise Trouble(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "ovs-ofctl failed")
-    lines = list(annotated(done.stdout.splitlines(), objects, arguments.object))
+    lines = list(annotated(done.stdout.splitlines(), objects, arguments.object, policy))
     if arguments.object and not lines:
         raise Trouble(f"{arguments.bridge} has no flow of '{arguments.object}': it takes whole ids, and hosts' names")
     for line in lines:
@@ -106,7 +113,8 @@ def status(arguments: argparse.Namespace, console: Console) -> None:
     counts = told["counts"]
     console.print(
         f"{told['host']}: {'in sync' if told['in_sync'] else 'NOT in sync'}, pid {told['pid']}, "
-        f"{told['flows']} flows, {told['groups']} groups, {counts['ports_up']} ports up, {counts['ports_down']} down",
+        f"{told['flows']} flows, {told['groups']} groups, {counts['ports_up']} ports up, {counts['ports_down']} down, "
+        f"{counts['policies']} policies of {counts['security_groups']} security groups",
         markup=False,
         highlight=False,
     )
@@ -158,7 +166,7 @@ def parser() -> argparse.ArgumentParser:
     ]
     for sub in local:
         sub.add_argument("--state-dir", default="/var/lib/selvedge-agent", help="the agent's (default: %(default)s)")
-    local[1].add_argument("object", nargs="?", help="only flows of this port, network or host")
+    local[1].add_argument("object", nargs="?", help="only flows of this port, network, host, rule or security group")
     local[1].add_argument("--ovs-rundir", default="/var/run/openvswitch", help="(default: %(default)s)")
     local[1].add_argument("--bridge", default="br-int", help="(default: %(default)s)")
     local[2].add_argument("cookie", help="a number, 0x… for hexadecimal")

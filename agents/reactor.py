@@ -24,8 +24,9 @@ from agents.calls import Kind, Question
 from agents.core import Core
 from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
 from agents.ovsdb import Operations
+from openflow import announce
 from openflow.announce import Packet
-from openflow.batch import Batch
+from openflow.batch import Batch, Flush
 
 LOG = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ Queue = queue.SimpleQueue[Event | Stop]
 class Threads(Protocol):
     """What carries out effects; every method returns at once."""
 
-    def transact(self, operations: Operations) -> None: ...
-    def submit(self, batch: Batch) -> None: ...
+    def transact(self, tag: str, operations: Operations) -> None: ...
+    def submit(self, order: Batch | Flush) -> None: ...
     def call(self, kind: Kind, request: Question) -> None: ...
     def warm(self, peers: frozenset[str], again: bool) -> None: ...
     def send(self, packet: Packet) -> None: ...
@@ -78,6 +79,8 @@ class Reactor:
                 self._in_sync_s = now - self._started
                 LOG.info("in sync %.2f s after the start", self._in_sync_s)
                 gc.freeze()  # what is there now stays: no collection need look at it, nor any event wait for that
+                if self._core.settings.bridge_mappings:
+                    announce.prepare()
             if self._status.due(now) or first:
                 self._write_status(now)
             taken, stopping = self._wait(now)
@@ -104,12 +107,12 @@ class Reactor:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Submit(batch):
-                self._threads.submit(batch)
+            case Submit(order):
+                self._threads.submit(order)
             case Call(kind, request):
                 self._threads.call(kind, request)
-            case Transact(operations):
-                self._threads.transact(operations)
+            case Transact(tag, operations):
+                self._threads.transact(tag, operations)
             case Warm(peers, again):
                 self._threads.warm(peers, again)
             case Announce(packets):

@@ -7,8 +7,9 @@ a port and a sentence, and every list is bounded: one bad day must not make a re
 
 from typing import TYPE_CHECKING, Any
 
+from agents.zones import LARGEST
 from selvedge.rpc import Report
-from selvedge.topology import Endpoint, Host, Segment, ref
+from selvedge.topology import Endpoint, Host, Rule, Segment, ref
 
 if TYPE_CHECKING:
     from agents.core import Core
@@ -41,7 +42,7 @@ def report(core: "Core") -> Report:
 
 def counts(core: "Core") -> dict[str, int]:
     """Numbers of what is here now."""
-    states = [status.state for status in core.ports.values()]
+    states = [status.state for status in core.states.ports.values()]
     return {
         "ports": len(core.bindings),
         "ports_up": states.count("up"),
@@ -52,6 +53,9 @@ def counts(core: "Core") -> dict[str, int]:
         "topics": len(core.topics.versions()),
         "flows": core.programmer.flows,
         "groups": core.programmer.groups,
+        "security_groups": len(core.enforcement.groups),
+        "policies": len(set(core.enforcement.policies.values()) - {0}),
+        "zones": len(core.enforcement.zones.numbers),
         "failed_owners": len(core.failed_owners()),
         "contested_flows": core.engine.contested,
     }
@@ -59,13 +63,17 @@ def counts(core: "Core") -> dict[str, int]:
 
 def failures(core: "Core") -> dict[str, str]:
     """Plugged ports that do not work -> why."""
-    return {port: status.reason for port, status in core.ports.items() if status.state == "down" and status.failed}
+    return {
+        port: status.reason for port, status in core.states.ports.items() if status.state == "down" and status.failed
+    }
 
 
 def problems(core: "Core") -> list[str]:
     """What an operator has to mend, one line each."""
-    lines = [f"{problem.subject}: {problem.reason}" for problem in core.problems]
+    lines = [f"{problem.subject}: {problem.reason}" for problem in core.upkeep.problems]
     lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
+    if exhausted := core.enforcement.zones.exhausted:
+        lines.append(f"conntrack zones: all {LARGEST} are taken, and {exhausted} ports have none")
     lines += [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
     contested = ((role.id, plugged) for role, plugged in core.inventory.roles.items() if plugged.others)
     return lines + [f"port {port}: {plugged.contest}" for port, plugged in sorted(contested)]
@@ -73,9 +81,14 @@ def problems(core: "Core") -> list[str]:
 
 def status(core: "Core") -> dict[str, Any]:
     """The part of status.json that the core knows; `agents.reactor` adds the threads' counters."""
-    ports = {port: {"state": status.state, "reason": status.reason} for port, status in sorted(core.ports.items())}
+    policies = core.enforcement.policies
+    ports: dict[str, dict[str, Any]] = {
+        port: {"state": status.state, "reason": status.reason, "policy": policies.get(port, 0)}
+        for port, status in sorted(core.states.ports.items())
+    }
     for port, result in sorted(core.claims.refused.items()):
-        ports.setdefault(port, {"state": "unbound", "reason": f"plugged, but the controllers say: {result}"})
+        reason = f"plugged, but the controllers say: {result}"
+        ports.setdefault(port, {"state": "unbound", "reason": reason, "policy": 0})
     return {
         "host": core.settings.host,
         "in_sync": core.in_sync,
@@ -92,11 +105,14 @@ def status(core: "Core") -> dict[str, Any]:
 
 
 def objects(core: "Core") -> dict[str, dict[str, str]]:
-    """What the keys in cookies mean: kind of the cookie -> key -> the name of the port, the network or the host."""
-    names: dict[str, dict[str, str]] = {"segment": {}, "endpoint": {}, "host": {}}
+    """What the keys in cookies mean: kind of the cookie -> key -> the name of the port, the network, the host, or the
+    rule with its group."""
+    names: dict[str, dict[str, str]] = {"segment": {}, "endpoint": {}, "host": {}, "rule": {}}
     for thing in core.topics.objects():
         if isinstance(thing, Segment):
             names["segment"][str(thing.key)] = thing.network
+        elif isinstance(thing, Rule):
+            names["rule"][str(thing.key)] = f"{thing.id} of group {thing.group}"
         elif isinstance(thing, Endpoint | Host):
             names[ref(thing).kind][str(thing.key)] = thing.id
     return names

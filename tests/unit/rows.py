@@ -1,6 +1,7 @@
 """A database in memory for unit tests: rows as ovsdb-server keeps them, operations in, the monitor's updates out.
 
-Only what `agents.bridge` emits is carried out (insert, update, mutate of a set, wait); everything else fails the test.
+Only what `agents.bridge` emits is carried out (insert, update, mutate of a set or a map, wait); everything else fails
+the test.
 Rows that nobody refers to are collected, and names are unique, as the schema says.
 """
 
@@ -95,8 +96,8 @@ class Rows:
             elif op["op"] == "mutate":
                 for key in matched:
                     for column, mutator, told in op["mutations"]:
-                        members, row = _value(Shape.SET, _resolve(told, names)), self.tables[table][key]
-                        row[column] = row[column] | members if mutator == "insert" else row[column] - members
+                        row = self.tables[table][key]
+                        row[column] = _mutated(shapes[column], row[column], mutator, _resolve(told, names))
             elif op["op"] == "wait":
                 found = [{c: self.tables[table][key][c] for c in op["columns"]} for key in matched]
                 assert found == op["rows"], f"wait fails: {found} is not {op['rows']}"
@@ -125,6 +126,16 @@ def _resolve(told: Any, names: dict[str, str]) -> Any:
     if isinstance(told, list) and told and told[0] == "named-uuid":
         return ["uuid", names[told[1]]]
     return [_resolve(each, names) for each in told] if isinstance(told, list) else told
+
+
+def _mutated(shape: Shape, old: Any, mutator: str, told: Any) -> Any:
+    """RFC 7047 section 5.1: an insertion into a map leaves keys alone that are there."""
+    if shape is Shape.MAP:
+        if mutator == "insert":
+            return _value(Shape.MAP, told) | old
+        return {key: value for key, value in old.items() if key not in _value(Shape.SET, told)}
+    members = _value(Shape.SET, told)
+    return old | members if mutator == "insert" else old - members
 
 
 def _wire(shape: Shape, value: Any) -> Any:

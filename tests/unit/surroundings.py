@@ -17,12 +17,35 @@ from agents.core import Core
 from agents.effects import Announce, Call, Event, Submit, Transact, Warm
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
-from openflow.batch import Batch, Confirmed, Connected, Disconnected, Refusal, Rejected
-from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
+from agents.zones import KEY
+from openflow.batch import Batch, Confirmed, Connected, Disconnected, Flush, Flushed, Refusal, Rejected
+from openflow.facts import Fact, Patch, Plug, Posture, Self, TunnelPort, Zone
 from openflow.incremental import Engine
+from openflow.pipeline import Kind, owner_of
 from selvedge import rpc
-from selvedge.topics import HOSTS, Snapshot, Update, host_topic, segment_topic
-from selvedge.topology import Binding, Endpoint, Host, Object, Ref, Segment, ref
+from selvedge.topics import (
+    HOSTS,
+    Snapshot,
+    Update,
+    addresses_topic,
+    group_topic,
+    host_topic,
+    members_topic,
+    segment_topic,
+)
+from selvedge.topology import (
+    AddressGroup,
+    Binding,
+    Endpoint,
+    Group,
+    Host,
+    Membership,
+    Object,
+    Ref,
+    Rule,
+    Segment,
+    ref,
+)
 from tests.unit.rows import Rows
 
 HERE = "hv1"
@@ -74,6 +97,7 @@ class Controller:
         self.topics: dict[str, dict[Ref, Object]] = {}
         self.versions: dict[str, int] = {}
         self.bound: set[str] = set()
+        self.identities: dict[tuple[str, ...], int] = {(): 0}
         self.calls: list[rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired] = []
         self._change({HOSTS: list(HOSTS_KNOWN.values())})
         for segment in SEGMENTS.values():
@@ -84,7 +108,7 @@ class Controller:
     def create(self, number: int, segment: str, host: str | None = None, **values: Any) -> str:
         name = f"p{number}"
         endpoint = Endpoint(name, 100 + number, segment, "", f"fa:16:3e:00:00:{number:02x}", (f"10.0.0.{number}",))
-        self.ports[name] = Port(replace_struct(endpoint, **values))
+        self.ports[name] = Port(replace_struct(endpoint, **self._grouped(values)))
         self.bind(name, host)
         return name
 
@@ -100,13 +124,45 @@ class Controller:
             self._change({}, {segment_topic(segment): [Ref("endpoint", name)]})
             return
         port.endpoint = replace_struct(port.endpoint, host=host)
-        self._change({segment_topic(segment): [port.endpoint], host_topic(host): [Binding(name, segment)]})
+        self._tell(port, host)
 
     def update(self, name: str, **values: Any) -> None:
         port = self.ports[name]
-        port.endpoint = replace_struct(port.endpoint, **values)
+        port.endpoint = replace_struct(port.endpoint, **self._grouped(values))
         if port.host is not None:
-            self._change({segment_topic(port.endpoint.segment): [port.endpoint]})
+            self._tell(port, port.host)
+
+    def _tell(self, port: Port, host: str) -> None:
+        """The states of a bound port, and of its set of groups, if that is the first of its kind."""
+        endpoint = port.endpoint
+        binding = Binding(endpoint.id, endpoint.segment, endpoint.groups)
+        upserts: dict[str, list[Any]] = {segment_topic(endpoint.segment): [endpoint]}
+        if self.topics.get(host_topic(host), {}).get(ref(binding)) != binding:
+            upserts[host_topic(host)] = [binding]
+        self._change(upserts)
+
+    def _grouped(self, values: dict[str, Any]) -> dict[str, Any]:
+        """`groups` with the number of the set, which is new if nobody had it before."""
+        if "groups" not in values:
+            return values
+        groups = tuple(sorted(values["groups"]))
+        if groups not in self.identities:
+            number = self.identities[groups] = len(self.identities)
+            self._change({members_topic(group): [Membership(f"{group}/{number}", group, number)] for group in groups})
+        return values | {"groups": groups, "identity": self.identities[groups]}
+
+    def group(self, name: str, *rules: Rule, stateful: bool = True) -> None:
+        self._change({group_topic(name): [Group(name, 500 + len(self.topics), stateful), *rules]})
+
+    def rule(self, number: int, group: str, **values: Any) -> None:
+        rule = replace_struct(Rule(f"r{number}", 700 + number, group, "ingress", 4), **values)
+        self._change({group_topic(group): [rule]})
+
+    def delete_rule(self, number: int, group: str) -> None:
+        self._change({}, {group_topic(group): [Ref("rule", f"r{number}")]})
+
+    def addresses(self, name: str, *prefixes: str) -> None:
+        self._change({addresses_topic(name): [AddressGroup(name, 600, prefixes)]})
 
     def delete(self, name: str) -> None:
         self.bind(name, None)
@@ -180,6 +236,8 @@ class FakeSwitch:
     def __init__(self, world: "World") -> None:
         self._world = world
         self.flows: dict[bytes, bytes] = {}
+        self.cookies: dict[bytes, int] = {}
+        """Of every flow that there ever was."""
         self.groups: dict[int, bytes] = {}
         self.connection = 0
         self.batches: list[Batch] = []
@@ -195,8 +253,12 @@ class FakeSwitch:
         self._world.say("switch", Disconnected("restart"))
         self.connect()
 
-    def submit(self, batch: Batch) -> None:
+    def submit(self, batch: Batch | Flush) -> None:
         if batch.connection != self.connection:
+            return
+        if isinstance(batch, Flush):
+            self._world.flush(batch.zones)
+            self._world.say("switch", Flushed(batch.zones))
             return
         self.batches.append(batch)
         refused = tuple((flow.key, REFUSED) for flow in batch.flows if self.refuse(flow))
@@ -207,6 +269,7 @@ class FakeSwitch:
         for key in batch.stale:
             self.flows.pop(key, None)
         self.flows |= {flow.key: flow.body for flow in batch.flows}
+        self.cookies |= {flow.key: flow.cookie for flow in batch.flows}
         for number in batch.dropped:
             self.groups.pop(number, None)
         self._world.say("switch", Confirmed(batch.id))
@@ -224,6 +287,8 @@ class World:
         self.controller = Controller(self)
         self.switch = FakeSwitch(self)
         self.peers: frozenset[str] = frozenset()
+        self.tainted: dict[int, str] = {}
+        """Conntrack zones that may have connections, and of which port."""
         self.announced: list[str] = []
         """The MACs of which the agent told the wire that they are here."""
         self.ofports = 10
@@ -287,19 +352,35 @@ class World:
         for effect in self.core.step(events, self.now):
             effects.append(effect)
             self._perform(effect)
+        for port in self.core.bindings:
+            zone = self.core.engine.fact(Ref("zone", port))
+            if isinstance(zone, Zone):
+                owner = self.tainted.setdefault(zone.number, port)
+                assert owner == port, f"zone {zone.number} of {port} has connections of {owner}"
         return effects
+
+    def flush(self, zones: tuple[int, ...]) -> None:
+        """The switch forgets connections. No flow of the zones' ports may track packets any more."""
+        for zone in zones:
+            owner = self.tainted.pop(zone, None)
+            if owner is not None and owner not in self.core.bindings:
+                key = 100 + int(owner[1:])
+                left = [
+                    flow for flow in self.switch.flows if owner_of(self.switch.cookies[flow]) == (Kind.ENDPOINT, key)
+                ]
+                assert not [flow for flow in left if flow[0] in (0, 70)], f"flushed before the flows of {owner} went"
 
     def _perform(self, effect: Any) -> None:
         match effect:
             case Call(kind, request):
                 self.say(kind, Answer(kind, request, self.controller.call(request), None))
-            case Submit(batch):
-                self.switch.submit(batch)
-            case Transact(operations):
+            case Submit(order):
+                self.switch.submit(order)
+            case Transact(tag, operations):
                 updates = self.rows.commit(operations)
                 self._seen = self.rows.snapshot()
                 self.say("database", Updated(updates))
-                self.say("database", Transacted("bridge", None))
+                self.say("database", Transacted(tag, None))
             case Warm(peers, _):
                 self.peers = peers
             case Announce(packets):
@@ -317,7 +398,7 @@ class World:
         """Let everything happen that will, through some reports; fails if it never ends."""
         self.number()
         for _ in range(reports + 1):
-            for _ in range(200):
+            for _ in range(1000):
                 source = next((name for name, waiting in self.queues.items() if waiting), None)
                 if source is not None:
                     self.deliver(source)
@@ -348,10 +429,37 @@ class World:
                 facts.append(Patch(name, ofport))
             elif "iface-id" in ids:
                 facts.append(Plug(ids["iface-id"], ofport))
-        segments = {port.endpoint.segment for port in self.controller.ports.values() if port.host == HERE}
-        for topic in (HOSTS, host_topic(HERE), *map(segment_topic, segments)):
+        here = [port.endpoint for port in self.controller.ports.values() if port.host == HERE]
+        zones = self.zones()
+        for endpoint in here:
+            facts += [Zone(endpoint.id, zones[endpoint.id])] if endpoint.id in zones else []
+            if endpoint.secure:
+                number = endpoint.identity
+                facts.append(Posture(endpoint.id, endpoint.segment, number, endpoint.groups, number))
+        for topic in self.needed():
             facts += self.controller.topics.get(topic, {}).values()
         return facts
+
+    def zones(self) -> dict[str, int]:
+        """What the database has for ports."""
+        for row in self.rows.tables["Bridge"].values():
+            if row["name"] == "br-int":
+                ids = row["external_ids"].items()
+                return {key.removeprefix(KEY): int(text) for key, text in ids if key.startswith(KEY)}
+        return {}
+
+    def needed(self) -> set[str]:
+        """The topics that the host needs in the end."""
+        here = [port.endpoint for port in self.controller.ports.values() if port.host == HERE]
+        topics = {HOSTS, host_topic(HERE)} | {segment_topic(endpoint.segment) for endpoint in here}
+        for group in {group for endpoint in here for group in endpoint.groups}:
+            topics.add(group_topic(group))
+            for thing in self.controller.topics.get(group_topic(group), {}).values():
+                if isinstance(thing, Rule) and thing.remote_group is not None:
+                    topics.add(members_topic(thing.remote_group))
+                if isinstance(thing, Rule) and thing.remote_addresses is not None:
+                    topics.add(addresses_topic(thing.remote_addresses))
+        return topics
 
     def expected(self) -> tuple[dict[bytes, bytes], dict[int, bytes]]:
         engine = Engine()
@@ -367,7 +475,8 @@ class World:
         segment = self.controller.topics[segment_topic(port.endpoint.segment)][Ref("segment", port.endpoint.segment)]
         assert isinstance(segment, Segment)
         works = port.host == HERE and self.plugged(name) and port.endpoint.up and segment.up
-        return "ACTIVE" if works else "DOWN"
+        known = all(group_topic(group) in self.controller.topics for group in port.endpoint.groups)
+        return "ACTIVE" if works and known else "DOWN"
 
     def check(self) -> None:
         """The switch has what a full compilation gives, and the API tells of every port what it is."""
@@ -375,12 +484,15 @@ class World:
         assert self.switch.flows == flows
         assert self.switch.groups == groups
         wrong = {
-            name: (port.status, port.host, self.core.ports.get(name))
+            name: (port.status, port.host, self.core.states.ports.get(name))
             for name, port in self.controller.ports.items()
             if port.host in (None, HERE) and port.status != self.expected_status(name)
         }
         assert not wrong, f"status, host, and what the agent thinks: {wrong}"
         assert self.core.in_sync
+        assert self.core.topics.versions().keys() == self.needed() <= self.controller.bound
+        missing = {name for name, port in self.controller.ports.items() if port.host == HERE} - self.zones().keys()
+        assert not missing, f"ports without a conntrack zone: {missing}"
         assert self.peers == self.core.engine.peers
 
 

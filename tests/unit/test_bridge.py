@@ -5,7 +5,7 @@ answers with the monitor's updates, so that every plan is followed by the plan o
 a real ovsdb-server in tests/functional/test_ovsdb.py.
 """
 
-from agents.bridge import PROTOCOLS, Plan, Wanted, patch_names, plan
+from agents.bridge import PROTOCOLS, Plan, Wanted, change_external_ids, patch_names, plan
 from agents.inventory import Inventory, Role
 from tests.unit.rows import Rows
 
@@ -149,6 +149,19 @@ def test_a_deleted_bridge_is_made_again() -> None:
     assert rows.ports("br-int") == {"br-int", "sv-geneve", "sv-vxlan", "sv-i-physnet1"}
     assert rows.ports("br-ex") == {"br-ex", "sv-p-physnet1"}
     assert Role("patch", "physnet1") in inventory.roles
+
+
+def test_external_ids_of_others_stay() -> None:
+    """Keys go, come, and get another value in one transaction; what os-vif or an operator wrote is left alone."""
+    rows = Rows()
+    rows.bridge("br-int", external_ids={"bridge-id": "br-int", "a": "1", "b": "2"})
+    inventory = Inventory("br-int")
+    inventory.load(rows.initial())
+    inventory.update(rows.commit(change_external_ids(inventory, ("a", "b", "gone"), {"b": "3", "c": "4"})))
+    assert inventory.external_ids == {"bridge-id": "br-int", "b": "3", "c": "4"}
+    rows.delete_bridge("br-int")
+    inventory.load(rows.initial())
+    assert inventory.external_ids is None
 
 
 def test_patch_names_fit_an_interfaces_name() -> None:

@@ -14,6 +14,7 @@ from agents.effects import Call, Submit, Transact, Warm
 from agents.session import FeedMessages
 from selvedge import rpc
 from selvedge.topics import HOSTS, host_topic, segment_topic
+from selvedge.topology import Rule
 from tests.unit.surroundings import HERE, SEGMENTS, World
 
 
@@ -227,7 +228,7 @@ def test_a_refused_flow_takes_down_its_port_and_no_other(world: World) -> None:
         "p2": "DOWN",
         "p3": "ACTIVE",
     }
-    assert "OFPBAC_BAD_OUT_PORT" in world.core.ports["p2"].reason
+    assert "OFPBAC_BAD_OUT_PORT" in world.core.states.ports["p2"].reason
     world.switch.refuse = lambda flow: False
     world.pause(60)
     world.settle()
@@ -241,8 +242,8 @@ def test_an_interface_that_fails_is_down_with_its_reason(world: World) -> None:
     world.plug(bad, ofport=-1, error="could not open network device tap-p2 (No such device)")
     world.settle(reports=0)
     assert world.controller.ports[good].status == "ACTIVE"
-    assert "No such device" in world.core.ports[bad].reason
-    assert world.core.ports[bad].failed
+    assert "No such device" in world.core.states.ports[bad].reason
+    assert world.core.states.ports[bad].failed
 
 
 def test_missing_provider_bridge_fails_its_ports_only(world: World) -> None:
@@ -255,8 +256,8 @@ def test_missing_provider_bridge_fails_its_ports_only(world: World) -> None:
     world.rows.delete_bridge("br-ex")
     world.monitor()
     world.settle(reports=0)
-    assert world.core.ports[overlay].state == "up"
-    assert world.core.ports[vlan] == ("down", "bridge_mappings physnet1:br-ex: there is no such bridge", True)
+    assert world.core.states.ports[overlay].state == "up"
+    assert world.core.states.ports[vlan] == ("down", "bridge_mappings physnet1:br-ex: there is no such bridge", True)
     assert world.controller.ports[vlan].status == "DOWN"
     world.rows.bridge("br-ex")
     world.monitor()
@@ -426,6 +427,9 @@ def test_a_refusal_of_the_controller_is_not_repeated_at_once(world: World) -> No
 PORTS = [1, 2, 3, 4]
 SOURCES = ["database", "switch", "feed", "report", "subscribe", "claim", "wired"]
 names = st.sampled_from(PORTS).map(lambda number: f"p{number}")
+sets = st.sets(st.sampled_from(["web", "db"])).map(lambda groups: tuple(sorted(groups)))
+rules = st.sampled_from([(1, "web"), (2, "web"), (3, "db"), (4, "db")])
+remotes = st.sampled_from([{}, {"cidr": "10.0.0.0/8"}, {"remote_group": "web"}, {"remote_addresses": "office"}])
 actions = st.one_of(
     st.tuples(st.just("deliver"), st.sampled_from(SOURCES), st.integers(1, 5)),
     st.tuples(st.just("deliver"), st.sampled_from(SOURCES), st.integers(1, 5)),
@@ -443,6 +447,11 @@ actions = st.one_of(
     st.tuples(st.just("address"), names, st.integers(50, 52)),
     st.tuples(st.just("admin"), names, st.booleans()),
     st.tuples(st.just("segment"), st.sampled_from(sorted(SEGMENTS)), st.booleans()),
+    st.tuples(st.just("groups"), names, sets),
+    st.tuples(st.just("groups"), names, sets),
+    st.tuples(st.just("secure"), names, st.booleans()),
+    st.tuples(st.just("rule"), rules, remotes),
+    st.tuples(st.just("unrule"), rules),
     st.tuples(st.just("lose")),
     st.tuples(st.just("repeat")),
     st.tuples(st.just("broker"), st.booleans()),
@@ -471,6 +480,13 @@ def act(world: World, action: tuple[Any, ...]) -> None:
         "address": (known, lambda name, last: world.controller.update(name, addresses=(f"10.0.0.{last}",))),
         "admin": (known, lambda name, up: world.controller.update(name, up=up)),
         "segment": (True, lambda name, up: world.controller.update_segment(name, up=up)),
+        "groups": (
+            known and ports[rest[0]].endpoint.secure,
+            lambda name, groups: world.controller.update(name, groups=groups),
+        ),
+        "secure": (known, lambda name, secure: world.controller.update(name, secure=secure, groups=())),
+        "rule": (True, lambda rule, remote: world.controller.rule(*rule, **remote)),
+        "unrule": (True, lambda rule: world.controller.delete_rule(*rule)),
         "lose": (heard, feed.pop),
         "repeat": (heard, lambda: feed.append(feed[-1])),
         "broker": (True, world.feed_breaks),
@@ -484,21 +500,25 @@ def act(world: World, action: tuple[Any, ...]) -> None:
 
 
 begins = st.lists(
-    st.tuples(st.sampled_from(sorted(SEGMENTS)), st.sampled_from([HERE, None, "hv2"]), st.booleans()),
+    st.tuples(st.sampled_from(sorted(SEGMENTS)), st.sampled_from([HERE, None, "hv2"]), st.booleans(), sets),
     min_size=len(PORTS),
     max_size=len(PORTS),
 )
-"""Segment, host and whether it is plugged, of each port."""
+"""Segment, host, whether it is plugged, and groups, of each port."""
 
 
 @given(begins, st.lists(actions, min_size=12, max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_any_order_ends_in_the_same_state(begin: list[tuple[Any, ...]], actions: list[tuple[Any, ...]]) -> None:
     """Whatever happens in whatever order, with losses, repetitions and restarts: in the end the switch has exactly what
-    a full compilation gives, every plugged port without a host is claimed, and the API tells what is true."""
+    a full compilation gives, every plugged port without a host is claimed, and the API tells what is true. No conntrack
+    zone goes from one port to another without a flush, and in the end only ports that are bound here have one."""
     world = World()
-    for number, (segment, host, plugged) in zip(PORTS, begin, strict=True):
-        world.controller.create(number, segment, host)
+    world.controller.addresses("office", "198.51.100.0/24")
+    for group in ("web", "db"):
+        world.controller.group(group, Rule(f"r-{group}", 800 + len(group), group, "ingress", 4, remote_group=group))
+    for number, (segment, host, plugged, groups) in zip(PORTS, begin, strict=True):
+        world.controller.create(number, segment, host, groups=groups)
         if plugged:
             act(world, ("deliver", "database", 5))
             act(world, ("plug", f"p{number}"))
@@ -506,5 +526,6 @@ def test_any_order_ends_in_the_same_state(begin: list[tuple[Any, ...]], actions:
         act(world, action)
     world.settle(reports=3)
     world.check()
+    assert world.zones().keys() == {name for name, port in world.controller.ports.items() if port.host == HERE}
     for name, port in world.controller.ports.items():
         assert port.host is not None or not world.plugged(name), f"{name} is plugged, free and not claimed"

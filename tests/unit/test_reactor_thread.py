@@ -15,7 +15,7 @@ from agents.ovsdb import Loaded, Operations, Transacted, Updated
 from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
 from agents.session import FeedUp
 from openflow.announce import Packet
-from openflow.batch import Batch, Connected
+from openflow.batch import Batch, Connected, Flush
 from tests.unit.rows import Rows
 from tests.unit.surroundings import SETTINGS, Controller
 
@@ -33,12 +33,12 @@ class Answering:
     def say(self, source: str, event: Any) -> None:
         self.events.put(event)
 
-    def transact(self, operations: Operations) -> None:
+    def transact(self, tag: str, operations: Operations) -> None:
         self.events.put(Updated(self.rows.commit(operations)))
-        self.events.put(Transacted("bridge", None))
+        self.events.put(Transacted(tag, None))
 
-    def submit(self, batch: Batch) -> None:
-        raise AssertionError(f"nothing is plugged, so nothing is to be sent: {batch}")
+    def submit(self, order: Batch | Flush) -> None:
+        raise AssertionError(f"nothing is plugged, so nothing is to be sent: {order}")
 
     def call(self, kind: Kind, request: Question) -> None:
         self.events.put(Answer(kind, request, self.controller.call(request), None))
