@@ -124,6 +124,13 @@ SENT_FRAGMENT = Family(
 )
 EGRESS_FRAGMENT_RULE = Family(EGRESS_FRAGMENTS, "rule", 100, "policy", "(policy, other side, protocol) is allowed")
 SENT_STATELESS = Family(EGRESS_VERDICT, "stateless", 120, "base", "allowed; there is no connection to remember")
+SENT_NEW_FRAGMENT = Family(
+    EGRESS_VERDICT,
+    "new fragment",
+    115,
+    "base",
+    "conntrack keeps fragments until all are there: each goes on by itself, or the first would take the last one's way",
+)
 SENT_NEW = Family(EGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
 SENT_KNOWN = Family(EGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
 

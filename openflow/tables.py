@@ -176,9 +176,10 @@ EGRESS_VERDICT = Table(
     58,
     "EGRESS_VERDICT",
     "what a rule allows is delivered; a connection that begins is remembered",
-    matches=_fields(f"{VERDICT} {SOURCE_ZONE} ct_state eth_type"),
+    matches=_fields(f"{VERDICT} {SOURCE_ZONE} ct_state eth_type ip_frag"),
     writes=_fields(VERDICT),
     next=(60,),
+    tracks=(60,),
     commits=True,
 )
 DELIVER = Table(

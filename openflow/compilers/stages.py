@@ -66,8 +66,10 @@ def _sent() -> Iterator[Flow]:
         yield p.SENT_FRAGMENT.flow(cookie, later, (Resubmit(p.EGRESS_FRAGMENTS.number),))
     yield p.SENT_STATELESS.flow(cookie, {**ALLOWED, p.SOURCE_ZONE: 0}, (DONE,), goto=p.DELIVER)
     for ip in (packets.IPV4, packets.IPV6):
-        remember = Track(p.SOURCE_ZONE, commit=True)
-        yield p.SENT_NEW.flow(cookie, {**ALLOWED, **ip, "ct_state": NEW}, (remember, DONE), goto=p.DELIVER)
+        new = {**ALLOWED, **ip, "ct_state": NEW}
+        one_by_one = Track(p.SOURCE_ZONE, p.DELIVER.number, commit=True)
+        yield p.SENT_NEW_FRAGMENT.flow(cookie, {**new, "ip_frag": packets.FRAGMENT}, (DONE, one_by_one))
+        yield p.SENT_NEW.flow(cookie, new, (Track(p.SOURCE_ZONE, commit=True), DONE), goto=p.DELIVER)
     yield p.SENT_KNOWN.flow(cookie, ALLOWED, (DONE,), goto=p.DELIVER)
 
 

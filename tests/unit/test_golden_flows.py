@@ -1,24 +1,32 @@
 """The flows of named scenarios, as people read them: `UPDATE_GOLDEN=1 pytest tests/unit/test_golden_flows.py` rewrites.
 
 Each file in golden/flows has the scenario in words, then all flows and groups of hv1 as ovs-ofctl would print them,
-sorted by table, priority and text, with what owns them. A change of a compiler shows here as a diff that a reviewer
-can read.
+sorted by table, priority and text, with what owns them, and the rule they are there for. A change of a compiler shows
+here as a diff that a reviewer can read. The scenarios of security groups are those that docs/security.md explains.
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from openflow import pipeline as p
 from openflow.codec.text import flow_text, group_text
+from openflow.flow import Flow
+from selvedge.topology import Rule
+from tests import security_scenarios
 from tests.interpreter import Fabric
+from tests.project import Project
 
 GOLDEN = Path(__file__).parent / "golden" / "flows"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 def one_port() -> Fabric:
-    """One IPv4 port with port security, alone on a Geneve network: seven flows of its own."""
+    """One IPv4 port with port security, alone on a Geneve network: eight flows of its own. Here and below, ports of
+    which nothing else is said are in a stateless group that allows everything."""
     fabric = Fabric()
     fabric.hypervisor("hv1")
     fabric.network("net")
@@ -89,6 +97,15 @@ def allowed_pairs() -> Fabric:
     return fabric
 
 
+def _security(scenario: Callable[[], Project]) -> Callable[[], Fabric]:
+    def made() -> Fabric:
+        return scenario().fabric
+
+    made.__name__ = f"security_{scenario.__name__}"
+    made.__doc__ = scenario.__doc__
+    return made
+
+
 SCENARIOS: tuple[Callable[[], Fabric], ...] = (
     one_port,
     dual_stack,
@@ -98,6 +115,7 @@ SCENARIOS: tuple[Callable[[], Fabric], ...] = (
     flat,
     ipv6_underlay,
     allowed_pairs,
+    *map(_security, security_scenarios.SCENARIOS),
 )
 
 
@@ -107,13 +125,13 @@ def text(fabric: Fabric, words: str) -> str:
     engine.recompute()
     owners = engine.owners()
     flows = sorted(engine.flows().values(), key=lambda flow: (flow.table, -flow.priority, flow_text(flow)))
-    lines = [f"# {line}" for line in words.strip().splitlines()]
+    lines = [f"# {line.strip()}" for line in words.strip().splitlines()]
     table = -1
     for flow in flows:
         if flow.table != table:
             lines.append("")
         table = flow.table
-        lines.append(f"{flow_text(flow)}    # {_name(owners[flow.key])}")
+        lines.append(f"{flow_text(flow)}    # {_name(owners[flow.key])}{_rule(fabric, flow)}")
     lines.append("")
     lines += [f"{group_text(group)}    # {_name(owners[number])}" for number, group in sorted(engine.groups().items())]
     return "\n".join(lines) + "\n"
@@ -121,6 +139,12 @@ def text(fabric: Fabric, words: str) -> str:
 
 def _name(owner: tuple[object, ...]) -> str:
     return " ".join(f"{part:#x}" if isinstance(part, int) and part > 6 else str(part) for part in owner)
+
+
+def _rule(fabric: Fabric, flow: Flow) -> str:
+    kind, key = p.owner_of(flow.cookie) or (None, 0)
+    rules = [fact for fact in fabric.facts.values() if isinstance(fact, Rule) and fact.key == key]
+    return f", {rules[0].group}: {rules[0].id}" if kind == p.Kind.RULE and rules else ""
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
@@ -136,3 +160,12 @@ def test_flows_are_as_written_down(scenario: Callable[[], Fabric]) -> None:
 def test_no_file_without_scenario() -> None:
     """Every golden file belongs to a scenario."""
     assert {path.stem for path in GOLDEN.glob("*.txt")} == {scenario.__name__ for scenario in SCENARIOS}
+
+
+def test_the_flows_in_the_document_are_these() -> None:
+    """What docs/security.md shows of a scenario is in its file, but for the cookies."""
+    blocks = re.findall(r"```flows (\w+)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(blocks) == len(security_scenarios.SCENARIOS)
+    for name, shown in blocks:
+        written = re.sub(r"(?m)^cookie=\w+, ", "", (GOLDEN / f"{name}.txt").read_text()).splitlines()
+        assert set(shown.splitlines()) <= set(written), name
