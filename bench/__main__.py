@@ -18,7 +18,7 @@ from bench.probe import NoReply
 from bench.versions import versions
 from devstack.labs.process import LabError
 
-NAMES = ("wire", "bulk", "restart", "codec", "fanout")
+NAMES = ("wire", "bulk", "restart", "codec", "fanout", "security", "members", "policy-traffic")
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -43,7 +43,7 @@ def main() -> int:
     others = busy(0.5)
     if others > 0.1:
         say(f"[yellow]this machine is {others:.0%} busy with other things, and the numbers suffer[/yellow]")
-    benchmark: Benchmark = importlib.import_module(f"bench.{words.name}").run
+    benchmark: Benchmark = importlib.import_module(f"bench.{words.name.replace('-', '_')}").run
     try:
         outcome = benchmark(Terms(words.quick, say))
     except (LabError, NoReply, WrongShape) as error:

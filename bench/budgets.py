@@ -16,7 +16,8 @@ class Budget(NamedTuple):
 
 
 BUDGETS = (
-    Budget("wire", "first_reply_ms", {"where": "remote", "present": 0}, "median", 10),
+    Budget("wire", "first_reply_ms", {"where": "remote", "present": 0}, "median", 12),
+    Budget("wire", "open_first_reply_ms", {"where": "remote", "present": 0}, "median", 10),
     Budget("wire", "first_reply_ms", {"where": "remote", "present": 0}, "p99", 30),
     Budget("wire", "active_ms", {"present": 0}, "median", 30),
     Budget("wire", "claimed_first_reply_ms", {"where": "remote", "present": 0}, "median", 30),
@@ -25,7 +26,7 @@ BUDGETS = (
     Budget("wire", "active_ms", {"present": 1000}, "median", 45),
     Budget("wire", "claimed_first_reply_ms", {"where": "remote", "present": 1000}, "median", 45),
     Budget("bulk", "bulk_s", {"ports": 1000}, "median", 4),
-    Budget("bulk", "flows_per_port", {}, "max", 8),
+    Budget("bulk", "flows", {"ports": 1000}, "max", 9 * 1000 + 200),
     Budget("bulk", "agent_peak_rss_mb", {"ports": 1000}, "max", 120),
     Budget("restart", "resync_s", {"ports": 1000}, "median", 1),
     Budget("restart", "flow_mods", {}, "max", 0),
@@ -33,6 +34,20 @@ BUDGETS = (
     Budget("restart", "vswitchd_forwarding_s", {"ports": 1000}, "median", 1.5),
     Budget("fanout", "done_ms", {"hosts": 16, "members": 16}, "median", 50),
     Budget("fanout", "uninterested_messages", {}, "max", 0),
+    Budget("security", "bulk_s", {"ports": 1000}, "median", 5),
+    Budget("security", "flows", {"ports": 1000}, "max", 9 * 1000 + 200),
+    Budget("security", "member_elsewhere_policy_flow_mods", {}, "max", 0),
+    Budget("security", "member_elsewhere_flow_mods", {}, "max", 2),
+    Budget("security", "member_elsewhere_ms", {"ports": 1000}, "median", 30),
+    Budget("security", "rule_changed_flow_mods", {}, "max", 20),
+    Budget("security", "rule_changed_ms", {"ports": 1000}, "median", 50),
+    Budget("members", "added_policy_flow_mods", {}, "max", 0),
+    Budget("members", "added_flow_mods", {"network": "geneve"}, "max", 2),
+    *(
+        Budget("policy-traffic", "masks", {"where": where, "host": host, "groups": groups}, "median", limit)
+        for where, host, limit in (("across", "hv1", 7), ("across", "hv2", 9), ("same", "hv1", 11))
+        for groups in ("default", "stateful")
+    ),
     Budget("codec", "encode_per_s", {}, "median", 200_000, least=True),
     Budget("codec", "readback_s", {"flows": 50_000}, "median", 0.5),
 )

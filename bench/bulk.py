@@ -5,16 +5,19 @@ sent; when it is answered, ONE OVSDB transaction gives the interfaces their ifac
 of them ACTIVE and the switch, asked for its number of flows every 20 ms, has reached the number at which it stays. The
 sizes grow, so that the peaks of memory are those of each size. Between two rounds everything is taken away, down to
 zero flows.
+
+`security` shares the set-up: its ports are in a group of ten rules, these in the project's default group.
 """
 
 import threading
 import time
 from collections import defaultdict
+from typing import Any
 
 from bench.measures import Result
 from bench.openflow_watch import Watch
 from bench.outcome import Outcome, Terms, WrongShape
-from bench.stage import Stage
+from bench.stage import Net, Port, Stage
 
 HOST = "hv1"
 POLL_S = 0.02
@@ -49,16 +52,19 @@ class Counter(threading.Thread):
         return since, flows
 
 
-def one_round(stage: Stage, names: list[str]) -> dict[str, tuple[str, float]]:
-    """All results of one round by name: unit and value."""
+Found = dict[str, tuple[str, float]]
+"""Results of one round by name: unit and value."""
+
+
+def fill(stage: Stage, network: Net, names: list[str], **more: Any) -> tuple[list[Port], Found]:
+    """Ports for the interfaces `names`, with `more` of their attributes: measured, and left as they are."""
     size = len(names)
-    network = stage.network()
     watch = stage.watch(HOST)
     counter = Counter(watch)
     agent, controllers = f"{HOST} agent", stage.controllers()
     stage.ledger.observe()
     agent_cpu, controller_cpu = stage.ledger.cpu_s(agent), sum(map(stage.ledger.cpu_s, controllers))
-    bodies = stage.bound_bodies(network, HOST, size)
+    bodies = stage.bound_bodies(network, HOST, size, **more)
     counter.start()
     began = time.monotonic()
     ports = stage.api.create_many("port", bodies)
@@ -71,9 +77,10 @@ def one_round(stage: Stage, names: list[str]) -> dict[str, tuple[str, float]]:
     time.sleep(SETTLE_S)
     counter.end()
     installed, flows = counter.settled()
+    watch.close()
     if flows < size:
         raise WrongShape(f"{size} ports are ACTIVE and the switch has {flows} flows")
-    found = {
+    return ports, {
         "bulk_s": ("s", max(active, installed) - began),
         "post_s": ("s", answered - began),
         "plug_s": ("s", plugged - answered),
@@ -87,11 +94,21 @@ def one_round(stage: Stage, names: list[str]) -> dict[str, tuple[str, float]]:
         "controller_cpu_s": ("s", sum(map(stage.ledger.cpu_s, controllers)) - controller_cpu),
         "controller_peak_rss_mb": ("MB", sum(map(stage.ledger.peak_rss_mb, controllers))),
     }
-    watch.close()
+
+
+def clear(stage: Stage, network: Net, names: list[str], ports: list[Port]) -> None:
+    """Take the ports away, and their network; the switch is empty after that."""
     stage.anonymous(HOST, names)
     stage.delete_ports(ports)
     stage.api.delete("network", network.id)
     stage.wait_empty(HOST)
+
+
+def one_round(stage: Stage, names: list[str], **more: Any) -> Found:
+    """From nothing to all ports, and back."""
+    network = stage.network()
+    ports, found = fill(stage, network, names, **more)
+    clear(stage, network, names, ports)
     return found
 
 

@@ -24,10 +24,11 @@ EVENTS = {1: "added", 2: "removed", 3: "modified"}
 
 
 class Change(NamedTuple):
-    """One flow changed at `time` (monotonic seconds of the message's arrival)."""
+    """One flow of a table changed at `time` (monotonic seconds of the message's arrival)."""
 
     time: float
     event: str
+    table: int
     cookie: int
 
 
@@ -43,10 +44,10 @@ class Watch:
         self._number = 1
         self.socket.sendall(HEADER.pack(VERSION, HELLO, 8, 1))
 
-    def flows(self) -> int:
-        """How many flows the bridge has."""
+    def flows(self, table: int = ALL_TABLES) -> int:
+        """How many flows the bridge, or one of its tables, has."""
         self._number += 1
-        body = struct.pack("!HHI B3xIII QQ", AGGREGATE, 0, 0, ALL_TABLES, ANY, ANY, 0, 0, 0) + ANY_MATCH
+        body = struct.pack("!HHI B3xIII QQ", AGGREGATE, 0, 0, table, ANY, ANY, 0, 0, 0) + ANY_MATCH
         self.socket.sendall(HEADER.pack(VERSION, MULTIPART_REQUEST, 8 + len(body), self._number) + body)
         while True:
             kind, number, body = self._message()
@@ -105,7 +106,7 @@ class Watch:
             length, event = struct.unpack_from("!HH", body, position)
             if event in EVENTS:
                 cookie = struct.unpack_from("!Q", body, position + 16)[0]
-                self._changes.append(Change(now, EVENTS[event], cookie))
+                self._changes.append(Change(now, EVENTS[event], body[position + 4], cookie))
             position += length
 
     def close(self) -> None:

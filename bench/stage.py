@@ -118,13 +118,13 @@ class Stage:
         )
         return Net(network["id"], subnet["id"], int(addresses[middle]))
 
-    def bound_bodies(self, network: Net, host: str, count: int) -> list[Port]:
-        """Bodies of `count` ports bound to `host`."""
-        return [{"network_id": network.id, "binding:host_id": host, "device_owner": "compute:nova"}] * count
+    def bound_bodies(self, network: Net, host: str, count: int, **more: Any) -> list[Port]:
+        """Bodies of `count` ports bound to `host`; without `security_groups` in the project's default group."""
+        return [{"network_id": network.id, "binding:host_id": host, "device_owner": "compute:nova", **more}] * count
 
-    def bound(self, network: Net, host: str, count: int) -> list[Port]:
+    def bound(self, network: Net, host: str, count: int, **more: Any) -> list[Port]:
         """That many new ports, by one bulk request."""
-        return self.api.create_many("port", self.bound_bodies(network, host, count))
+        return self.api.create_many("port", self.bound_bodies(network, host, count, **more))
 
     def delete_ports(self, ports: Iterable[Port]) -> None:
         for port in ports:
@@ -215,15 +215,22 @@ class Stage:
         time.sleep(settled)
         return {name: hypervisor.status() for name, hypervisor in self.hypervisors.items()}
 
+    def zones(self, host: str) -> int:
+        """How many zones of the connection tracker the host's ports have or had until now."""
+        query = {"op": "select", "table": "Bridge", "where": [["name", "==", BRIDGE]], "columns": ["external_ids"]}
+        with self.hypervisors[host].database() as database:
+            pairs = database.transact(query)[0]["rows"][0]["external_ids"][1]
+        return sum(1 for name, _ in pairs if name.startswith("selvedge-zone-"))
+
     def wait_empty(self, host: str, timeout: float = 60.0) -> None:
-        """Return once the bridge has no flow left. Raises WrongShape with those that stayed."""
+        """Return once the bridge has no flow and no zone left. Raises WrongShape with those that stayed."""
         watch = self.watch(host)
         try:
             deadline = time.monotonic() + timeout
-            while watch.flows():
+            while watch.flows() or self.zones(host):
                 if time.monotonic() > deadline:
                     left = json.dumps(self.hypervisors[host].flows()[:5])
-                    raise WrongShape(f"{host} keeps flows although it has no port: {left}")
+                    raise WrongShape(f"{host} keeps flows or {self.zones(host)} zones although it has no port: {left}")
                 time.sleep(0.05)
         finally:
             watch.close()

@@ -4,6 +4,9 @@ The plug is the OVSDB transaction that adds the VM's interface to br-int with it
 sent. The VM, its cable and its addresses exist before, and its prober asks every millisecond from before the plug on:
 ARP for the target, then ICMP echo; the target's kernel answers, and resolves the VM's address by itself, as it does. A
 pre-bound port is known to everybody before the plug; an unbound one is claimed by the agent that sees the plug.
+VMs and targets are in the project's default group, whose members accept each other: the first packet passes the rules
+of both ends and is tracked by both. `open_…` is the pre-bound plug between ports without port security, so without
+groups and guard.
 `active_ms` is the same plug, seen by asking the API for the port every 2 ms on one kept connection.
 
 Where the time goes is told beside: `ofport_ms` to the moment at which Open vSwitch has given the interface its number,
@@ -15,6 +18,7 @@ floods): what a plug costs without us. Whatever the controller, it is the least 
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.ledger import wait_calm
 from bench.measures import Result
@@ -30,6 +34,9 @@ from devstack.labs.vm import Vm
 POLL_S = 0.002
 HERE, THERE = "hv1", "hv2"
 ALONE = "br-alone"
+PLACES = {"remote": THERE, "local": HERE, "open remote": THERE}
+SECURE = frozenset({"remote", "local"})
+"""Targets, and those of them that have port security and are in the default group."""
 
 
 def wait_active(stage: Stage, port: str, timeout: float = 20.0) -> float:
@@ -50,11 +57,44 @@ def calm(stage: Stage) -> None:
     wait_calm(stage.pids()[f"{HERE} vswitchd"])
 
 
-def plug_once(stage: Stage, network: Net, number: int, target: Vm, bound: bool) -> dict[str, float]:
+class Line(NamedTuple):
+    """One line of the table: what is plugged, and where its target is."""
+
+    prefix: str
+    where: str
+    bound: bool = True
+    secure: bool = True
+
+    def target(self) -> str:
+        return self.where if self.secure else f"open {self.where}"
+
+
+LINES = (
+    Line("", "remote"),
+    Line("", "local"),
+    Line("claimed_", "remote", bound=False),
+    Line("open_", "remote", secure=False),
+)
+
+
+def new_port(stage: Stage, network: Net, number: int, host: str | None, secure: bool) -> str:
+    """The id of a port at address `number`, bound to `host` if there is one."""
+    binding = {"binding:host_id": host} if host else {}
+    port = stage.api.create(
+        "port",
+        network_id=network.id,
+        fixed_ips=network.fixed(number),
+        **binding,
+        **({} if secure else {"port_security_enabled": False}),
+    )
+    identity: str = port["id"]
+    return identity
+
+
+def plug_once(stage: Stage, network: Net, number: int, target: Vm, line: Line) -> dict[str, float]:
     """One new VM at address `number`, plugged, measured and removed: milliseconds from the plug to each event."""
-    binding = {"binding:host_id": HERE} if bound else {}
-    port = stage.api.create("port", network_id=network.id, fixed_ips=network.fixed(number), **binding)
-    vm = stage.lab.prepare_vm(port["id"], HERE)
+    port = new_port(stage, network, number, HERE if line.bound else None, line.secure)
+    vm = stage.lab.prepare_vm(port, HERE)
     operations = plug_operations(vm.want.tap, vm.port, vm.want.mac)
     with (
         stage.hypervisors[HERE].database() as database,
@@ -127,25 +167,20 @@ def run(terms: Terms) -> Outcome:
     with Stage(2, terms.say) as stage:
         network = stage.network()
         targets = {}
-        for number, (where, host) in enumerate((("remote", THERE), ("local", HERE)), start=2):
-            port = stage.api.create(
-                "port", network_id=network.id, fixed_ips=network.fixed(number), **{"binding:host_id": host}
-            )
-            targets[where] = stage.lab.plug(port["id"], host)
+        for number, (where, host) in enumerate(PLACES.items(), start=2):
+            targets[where] = stage.lab.plug(new_port(stage, network, number, host, where in SECURE), host)
         alone = Alone(stage)
         address = 100  # every VM has an address that no neighbour remembers
         for present in (0, crowd):
             if present:
                 stage.crowd(network, HERE, present)
-            for where, bound in (("remote", True), ("local", True), ("remote", False)):
-                terms.say(f"{plugs} plugs: {where}, {'bound before' if bound else 'claimed'}, {present} ports present")
-                for _ in range(plugs):
+            for number in range(plugs):
+                terms.say(f"{present} ports present: one plug of each kind, {number + 1} of {plugs}")
+                for line in LINES:  # in turns, so that what else the machine does is in all lines alike
                     address += 1
-                    times = plug_once(stage, network, address, targets[where], bound)
+                    times = plug_once(stage, network, address, targets[line.target()], line)
                     for name, value in times.items():
-                        found[f"{'' if bound else 'claimed_'}{name}_ms", where, present].append(value)
-            terms.say(f"{plugs} plugs without us, {present} ports present")
-            for _ in range(plugs):
+                        found[f"{line.prefix}{name}_ms", line.where, present].append(value)
                 found["alone_first_reply_ms", "local", present].append(alone.plug_once())
         costs = stage.ledger.costs()
     results = [

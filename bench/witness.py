@@ -47,8 +47,11 @@ class Witness:
         self._database.close()
         os.close(self._ended)
 
-    def end(self) -> None:
-        """Look no further."""
+    def end(self, patience: float = 1.0) -> None:
+        """Look no further. A packet may be quicker than the news of the flow that lets it pass: that is waited for."""
+        deadline = time.monotonic() + patience
+        while (self.ofport_at is None or self.flows_at is None) and time.monotonic() < deadline:
+            time.sleep(0.002)
         os.eventfd_write(self._ended, 1)
         self._thread.join()
 

@@ -17,12 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 120
 """A smoke run takes half a minute; this is where it counts as hung."""
 
+CHANGES = ("member_here", "member_elsewhere", "rule_changed", "address_added")
+WHAT = ("flow_mods", "policy_flow_mods", "ms")
+
 NAMES = {
     "wire": {"first_reply_ms", "active_ms", "claimed_first_reply_ms"},
     "bulk": {"bulk_s", "flows", "flows_per_port"},
     "restart": {"resync_s", "flow_mods", "flow_changes", "lost", "vswitchd_forwarding_s"},
     "codec": {"encode_per_s", "decode_per_s", "install_per_s", "readback_s"},
     "fanout": {"done_ms", "messages", "uninterested_messages"},
+    "security": {"bulk_s", "flows", *(f"{change}_{what}" for change in CHANGES for what in WHAT)},
+    "members": {"flows", "policy_flows", "flows_per_member", "agent_peak_rss_mb", "added_flow_mods", "added_ms"},
+    "policy-traffic": {"tcp_mbit_per_s", "udp_mbit_per_s", "udp_packets_per_s", "rtt_us", "megaflows", "masks"},
 }
 
 
@@ -85,14 +91,19 @@ def test_a_plug_is_measured_near_and_far_alone_and_in_a_crowd(documents: dict[st
         assert places == {("remote", 0), ("local", 0), ("remote", 50), ("local", 50)}
 
 
-def test_a_port_costs_at_most_eight_flows(documents: dict[str, Any], tmp_path: Path) -> None:
-    """Many IPv4 ports of one network on one hypervisor: flows grow with ports, by at most eight."""
-    found = document("bulk", documents, tmp_path)
+@pytest.mark.parametrize("name", ["bulk", "security"])
+def test_a_port_costs_at_most_nine_flows(name: str, documents: dict[str, Any], tmp_path: Path) -> None:
+    """Many IPv4 ports of one network on one hypervisor in one group: flows grow with ports, by at most nine."""
+    found = document(name, documents, tmp_path)
     for result in results(found, "flows"):
-        # What the segment and the bridge need besides is a constant, and small.
-        assert result["max"] <= 8 * result["params"]["ports"] + 30
-    few, many = results(found, "flows")
-    assert (many["max"] - few["max"]) / (many["params"]["ports"] - few["params"]["ports"]) <= 8
+        # What the policy, the segment and the bridge need besides is a constant.
+        assert result["max"] <= 9 * result["params"]["ports"] + 200
+
+
+def test_what_a_port_costs_does_not_grow(documents: dict[str, Any], tmp_path: Path) -> None:
+    """The rules of a group are there once, for however many ports."""
+    few, many = results(document("bulk", documents, tmp_path), "flows")
+    assert (many["max"] - few["max"]) / (many["params"]["ports"] - few["params"]["ports"]) <= 9
 
 
 def test_a_restarted_agent_changes_nothing_in_its_switch(documents: dict[str, Any], tmp_path: Path) -> None:
@@ -110,3 +121,36 @@ def test_nobody_hears_of_what_does_not_concern_them(documents: dict[str, Any], t
     assert all(result["max"] == 0 for result in results(found, "uninterested_messages"))
     for result in results(found, "agents_reached"):
         assert result["max"] == result["params"]["members"]
+
+
+def test_one_member_more_elsewhere_changes_no_rule(documents: dict[str, Any], tmp_path: Path) -> None:
+    """A port in a group comes on another host: two flows on its segment's hosts, none where only its group matters."""
+    found = document("security", documents, tmp_path)
+    mods = {result["params"]["host"]: result["max"] for result in results(found, "member_elsewhere_flow_mods")}
+    assert mods == {"hv1": 2, "hv3": 0}
+    assert all(result["max"] == 0 for result in results(found, "member_elsewhere_policy_flow_mods"))
+
+
+def test_a_changed_rule_is_a_few_flows_on_each_host(documents: dict[str, Any], tmp_path: Path) -> None:
+    """As many as the rule's pieces, however many ports the host has."""
+    found = document("security", documents, tmp_path)
+    assert all(0 < result["max"] <= 20 for result in results(found, "rule_changed_flow_mods"))
+
+
+def test_rules_do_not_notice_members(documents: dict[str, Any], tmp_path: Path) -> None:
+    """A group grows on other hosts: two flows a member, and the tables that judge are as they were."""
+    found = document("members", documents, tmp_path)
+    assert all(result["max"] == 0 for result in results(found, "added_policy_flow_mods"))
+    for network, most in (("geneve", 2), ("vlan", 3)):
+        there = [result for result in found["results"] if result["params"]["network"] == network]
+        assert len({result["max"] for result in there if result["name"] == "policy_flows"}) == 1
+        assert all(result["max"] <= most for result in there if result["name"] == "added_flow_mods")
+        assert all(result["max"] <= most for result in there if result["name"] == "flows_per_member")
+
+
+def test_the_cache_is_small_and_counted_twice(documents: dict[str, Any], tmp_path: Path) -> None:
+    """Masks found in the dump are no more than the switch's own count of (mask, input port)."""
+    found = document("policy-traffic", documents, tmp_path)
+    tables = {tuple(result["params"].items()): result["median"] for result in results(found, "subtables")}
+    for result in results(found, "masks"):
+        assert 0 < result["median"] <= tables[tuple(result["params"].items())]
