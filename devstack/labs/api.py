@@ -4,7 +4,8 @@
     network = api.create("network", name="blue")
     api.list("ports", network_id=network["id"])
 
-One kept-alive connection per thread, because benchmarks count milliseconds.
+Kinds are named as bodies name them (`security_group`); paths have hyphens. One kept-alive connection per thread,
+because benchmarks count milliseconds.
 """
 
 import http.client
@@ -62,29 +63,34 @@ class Api:
 
     def create(self, kind: str, **attributes: Any) -> Resource:
         """POST one resource; `kind` in the singular, as the body names it."""
-        answer: Resource = self.request("POST", f"/v2.0/{kind}s", {kind: attributes})[kind]
+        answer: Resource = self.request("POST", _path(f"{kind}s"), {kind: attributes})[kind]
         return answer
 
     def create_many(self, kind: str, bodies: list[Resource]) -> list[Resource]:
         """POST several at once, all or nothing."""
-        answer: list[Resource] = self.request("POST", f"/v2.0/{kind}s", {f"{kind}s": bodies})[f"{kind}s"]
+        answer: list[Resource] = self.request("POST", _path(f"{kind}s"), {f"{kind}s": bodies})[f"{kind}s"]
         return answer
 
     def show(self, kind: str, identity: str) -> Resource:
-        answer: Resource = self.request("GET", f"/v2.0/{kind}s/{identity}")[kind]
+        answer: Resource = self.request("GET", _path(f"{kind}s", identity))[kind]
         return answer
 
     def list(self, kinds: str, **filters: str) -> list[Resource]:
         query = f"?{urllib.parse.urlencode(filters)}" if filters else ""
-        answer: list[Resource] = self.request("GET", f"/v2.0/{kinds}{query}")[kinds]
+        answer: list[Resource] = self.request("GET", _path(kinds) + query)[kinds]
         return answer
 
     def update(self, kind: str, identity: str, **attributes: Any) -> Resource:
-        answer: Resource = self.request("PUT", f"/v2.0/{kind}s/{identity}", {kind: attributes})[kind]
+        answer: Resource = self.request("PUT", _path(f"{kind}s", identity), {kind: attributes})[kind]
+        return answer
+
+    def act(self, kind: str, identity: str, action: str, **attributes: Any) -> Resource:
+        """PUT of an action on a resource, such as `add_addresses` of an address group."""
+        answer: Resource = self.request("PUT", _path(f"{kind}s", identity, action), attributes)[kind]
         return answer
 
     def delete(self, kind: str, identity: str) -> None:
-        self.request("DELETE", f"/v2.0/{kind}s/{identity}")
+        self.request("DELETE", _path(f"{kind}s", identity))
 
     def answers(self) -> bool:
         """Whether the API is there."""
@@ -93,6 +99,10 @@ class Api:
         except LabError:
             return False
         return True
+
+
+def _path(kinds: str, *further: str) -> str:
+    return "/".join(("/v2.0", kinds.replace("_", "-"), *further))
 
 
 def _refusal(status: int, content: bytes) -> Refused:

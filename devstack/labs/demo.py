@@ -1,8 +1,9 @@
 """`make demo`: the whole road in a minute, on a lab that is made for it and taken down afterwards.
 
 Three hypervisors; a Geneve, a VXLAN and a VLAN network, each with IPv4 and IPv6, the first two with the same addresses;
-VMs plugged one by one while another VM already pings for them; what must not pass does not. Whatever goes wrong ends
-in a non-zero exit code, the reason, and the ends of the logs. KEEP=1 leaves the lab up.
+VMs plugged one by one while another VM already pings for them (they are all in the project's default security group, so
+they may); a web server with a group of its own, whose one rule comes and goes; what must not pass does not. Whatever
+goes wrong ends in a non-zero exit code, the reason, and the ends of the logs. KEEP=1 leaves the lab up.
 """
 
 import contextlib
@@ -45,6 +46,9 @@ ONLY_IN_GREEN = ("10.0.0.177", "fd00:10::177")
 
 SPOOFED = "10.0.0.200"
 
+WEB = 80
+"""The web server's port."""
+
 POOL = {4: ("11", "99"), 6: ("11", "99")}
 """Last parts of the addresses that the API hands out; those above belong to nobody but whom the script says."""
 
@@ -56,6 +60,7 @@ class Shown:
     network: Plan
     vm: Vm
     first_reply: float | None = None
+    group: str = "default"
 
 
 class Demo:
@@ -81,6 +86,7 @@ class Demo:
             self.pings(plan)
         self.walls()
         self.spoof()
+        self.groups()
         self.table()
 
     def network(self, plan: Plan) -> None:
@@ -164,20 +170,64 @@ class Demo:
             f"3 packets from the forged address {SPOOFED}: none reached {target}; the honest one did [green]✓[/green]"
         )
 
+    def groups(self) -> None:
+        """A web server in a group without rules; a rule lets the others in; it goes, and what it let in is cut."""
+        api = self.lab.api
+        before = [row for row in self.rows if row.network.name == "blue"]
+        client = before[0].vm
+        network, default = (api.show("port", client.port)[name] for name in ("network_id", "security_groups"))
+        web = api.create("security_group", name="web")["id"]
+        port = api.create("port", network_id=network, security_groups=[web], **{"binding:host_id": "hv2"})
+        server = self.lab.plug(port["id"], "hv2")
+        self.rows.insert(self.rows.index(before[-1]) + 1, Shown(before[0].network, server, group="web"))
+        with server.open_socket(socket.AF_INET, socket.SOCK_STREAM) as door:
+            door.bind(("", WEB))
+            door.listen()
+            door.settimeout(1)
+            if connection(client, server, 0.3) or client.ping(server.address(4), 1, wait=0.3):
+                raise LabError(f"{server.address(4)} is in a group without rules and answers")
+            self.say(
+                f"{server.address(4)} is in the new group web, which lets nobody in: it is silent [green]✓[/green]"
+            )
+            began = time.monotonic()
+            body = {"security_group_id": web, "direction": "ingress", "protocol": "tcp", "remote_group_id": default[0]}
+            rule = api.create("security_group_rule", port_range_min=WEB, port_range_max=WEB, **body)
+            while not (near := connection(client, server, 0.02)):
+                if time.monotonic() - began > 5:
+                    raise LabError(f"TCP {WEB} of {server.address(4)} is closed after a rule that opens it")
+            opened = time.monotonic() - began
+            far = door.accept()[0]
+            if client.ping(server.address(4), 1, wait=0.3):
+                raise LabError(f"{server.address(4)} answers to a ping, which no rule allows")
+            self.say(
+                f"a rule lets members of the default group in to TCP {WEB}: {opened * 1000:.0f} ms after it was asked "
+                "for they are connected; ping is still silent [green]✓[/green]"
+            )
+            with near, far:
+                if not (carries(near, far) and carries(far, near)):
+                    raise LabError(f"the connection to {server.address(4)} carries nothing")
+                began = time.monotonic()
+                api.delete("security_group_rule", rule["id"])
+                while carries(near, far) or carries(far, near):
+                    if time.monotonic() - began > 5:
+                        raise LabError(f"the connection to {server.address(4)} outlives the rule that allowed it")
+            self.say("the rule is deleted: the established connection is cut at once, both ways [green]✓[/green]")
+
     def table(self) -> None:
         """What there is now."""
-        made = Table("network", "port", "host", "addresses", "status", "first reply", "flows")
+        made = Table("network", "port", "host", "addresses", "group", "status", "first reply", "flows")
         for row in self.rows:
             port = self.lab.api.show("port", row.vm.port)
             if port["status"] != "ACTIVE":
                 raise LabError(f"port {row.vm.port} is {port['status']}")
             made.add_row(
                 row.network.name,
-                row.vm.port[:13],
+                row.vm.port[:8],
                 row.vm.hypervisor,
                 " ".join(row.vm.addresses),
+                row.group,
                 port["status"],
-                "[dim]the first[/dim]" if row.first_reply is None else f"{row.first_reply:.0f} ms",
+                "–" if row.first_reply is None else f"{row.first_reply:.0f} ms",
                 str(self.flows_of(row.vm)),
                 end_section=row is [other for other in self.rows if other.network is row.network][-1],
             )
@@ -198,6 +248,28 @@ class Demo:
         if not cookies or cookies[0] is None:
             raise LabError(f"{vm.hypervisor} has no flow for {vm.want.tap}")
         return sum(f"cookie={cookies[0].group(1)}," in flow for flow in flows)
+
+
+def connection(source: Vm, target: Vm, patience: float) -> socket.socket | None:
+    """A TCP connection to the target's web server; None if there is none within `patience` seconds."""
+    near = source.open_socket(socket.AF_INET, socket.SOCK_STREAM)
+    near.settimeout(patience)
+    try:
+        near.connect((target.address(4), WEB))
+    except OSError:
+        near.close()
+        return None
+    return near
+
+
+def carries(mouth: socket.socket, ear: socket.socket) -> bool:
+    """Whether what one end says now comes out of the other soon."""
+    ear.settimeout(0.2)
+    try:
+        mouth.send(b".")
+        return bool(ear.recv(1000))
+    except OSError:
+        return False
 
 
 def heard(ear: socket.socket) -> list[bytes]:

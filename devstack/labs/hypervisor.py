@@ -25,6 +25,8 @@ SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 PHYSNET = "physnet1"
 DAEMONS = ("ovsdb", "vswitchd", "agent")
 
+ETH_P_ALL = 3
+
 LONGEST = 84
 """Bytes of a hypervisor's run directory: a unix socket's path has at most 107, and the longest name below takes 22."""
 
@@ -57,6 +59,17 @@ class Hypervisor:
     def exec(self, command: Sequence[str]) -> int:
         """Run a command on this terminal; its exit code."""
         return netns.exec_inside(self.namespace, command, self.environment)
+
+    def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of this hypervisor's kernel, used from here."""
+        with netns.entered(self.namespace):
+            return socket.socket(family, kind, protocol)
+
+    def packet_socket(self, interface: str) -> socket.socket:
+        """A raw socket on one of its interfaces: whole Ethernet frames (packet(7))."""
+        found = self.open_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        found.bind((interface, ETH_P_ALL))
+        return found
 
     def start_switch(self) -> None:
         """ovsdb-server with br-phy and br-ex, then vswitchd. br-int is the agent's business."""

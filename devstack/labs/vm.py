@@ -127,10 +127,14 @@ class Vm:
         """Ask `address` every 2 ms from now on until it answers once."""
         return Probe(self, address, timeout)
 
+    def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of the guest's kernel, used from here: it stays in the guest where it was opened."""
+        with netns.entered(self.namespace):
+            return socket.socket(family, kind, protocol)
+
     def packet_socket(self) -> socket.socket:
         """A raw socket on eth0: whole Ethernet frames in and out (packet(7))."""
-        with netns.entered(self.namespace):
-            found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        found = self.open_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         found.bind(("eth0", ETH_P_ALL))
         return found
 

@@ -18,7 +18,7 @@ from agents.topics import Request, Topics
 from controller.feed.service import Service
 from controller.store import schema
 from controller.store.engine import Store, Transaction
-from controller.store.topology import deltas, of_ports, of_segments, placed, select_segments, snapshots
+from controller.store.topology import deltas, of_ports, of_segments, placed, select_ports, select_segments, snapshots
 from devstack.labs.broker import Broker
 from selvedge import broker as names
 from selvedge import options, rpc
@@ -106,7 +106,7 @@ class Controller:
                     for identity in identities
                 ],
             )
-            rows = transaction.execute(select(schema.ports).where(schema.ports.c.id.in_(identities))).all()
+            rows = transaction.execute(select_ports().where(schema.ports.c.id.in_(identities))).all()
             changes = deltas({}, of_ports(placed(transaction.conn, rows)))
             if changes:
                 self.service.outbox.record(transaction, changes)
@@ -119,9 +119,9 @@ class Controller:
 
         def work(transaction: Transaction) -> None:
             mine = schema.ports.c.id == port
-            before = transaction.execute(select(schema.ports).where(mine).with_for_update()).all()
+            before = transaction.execute(select_ports().where(mine).with_for_update(of=schema.ports)).all()
             transaction.execute(update(schema.ports).where(mine).values(admin_state_up=up))
-            after = transaction.execute(select(schema.ports).where(mine)).all()
+            after = transaction.execute(select_ports().where(mine)).all()
             old, new = (of_ports(placed(transaction.conn, rows)) for rows in (before, after))
             self.service.outbox.record(transaction, deltas(old, new))
 

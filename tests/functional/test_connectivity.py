@@ -9,7 +9,7 @@ import pytest
 from devstack.labs import netns
 from devstack.labs.process import wait_for
 from tests.functional import frames
-from tests.functional.verbs import SETTLE, World, drain
+from tests.functional.verbs import SETTLE, World, allow, drain
 
 KINDS = ("geneve", "vxlan", "vlan", "flat")
 
@@ -78,7 +78,8 @@ def test_neighbours_are_answered_at_the_edge(three: World) -> None:
 def test_machines_on_the_providers_wire_are_reached_both_ways(three: World, kind: str) -> None:
     """A machine that Selvedge does not know, on the VLAN of the network: VMs reach it, and it reaches them."""
     blue = three.network(kind)
-    vm, other = three.port(blue, "hv1"), three.port(blue, "hv2")
+    admits = three.group(allow("icmp", cidr="10.0.0.250/32"))
+    vm, other = (three.port(blue, on, security_groups=[admits]) for on in ("hv1", "hv2"))
     host = three.hypervisor("hv3")
     place = three.lab.ground.vm("stranger", "hv3", "stranger0", "02:00:00:00:00:99", 1500)
     try:

@@ -8,7 +8,7 @@ import pytest
 from devstack.labs.process import LabError, wait_for
 from devstack.labs.vm import Vm
 from tests.functional import frames
-from tests.functional.verbs import World
+from tests.functional.verbs import OPEN, World
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 OTHER_MAC, OTHER4, OTHER6 = "02:00:00:00:00:66", "10.0.0.66", "fd00:10::66"
@@ -93,9 +93,11 @@ def test_a_port_without_addresses_says_nothing_of_ip(three: World) -> None:
 
 
 def test_a_port_without_security_may_say_anything(three: World) -> None:
-    """port_security_enabled off: every lie passes that has an address to go to; on again, none does."""
+    """port_security_enabled off: every lie passes that has an address to go to; on again, none does. The listener
+    admits everybody: who lies is in no group."""
     blue = three.network("geneve")
-    a, b = three.port(blue, "hv1", port_security_enabled=False), three.port(blue, "hv2")
+    a = three.port(blue, "hv1", port_security_enabled=False)
+    b = three.port(blue, "hv2", security_groups=[three.group(*OPEN, egress=False)])
     heard = lies_heard(three, a, [b])
     assert set(heard) >= {"MAC", "IPv4", "IPv6", "ARP reply", "gratuitous ARP", "advertised target"}
     three.api.update("port", a.port, port_security_enabled=True)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from devstack.labs.process import wait_for
-from tests.functional.verbs import World, lost_while
+from tests.functional.verbs import SETTLE, World, lost_while
 
 
 def agents_settled(world: World, name: str) -> dict[str, int]:
@@ -99,15 +99,18 @@ def test_a_dead_controller_is_missed_by_nobody(two: World) -> None:
 
 
 def test_packets_pass_without_controllers_and_broker(two: World) -> None:
-    """The data plane needs none of them; what is asked meanwhile of the API is done when the broker is back."""
+    """The data plane needs none of them; what is asked meanwhile of the API is done when the broker is back. Until then
+    a port of which the host knows nothing, no segment and no rule, passes nothing."""
     blue = two.network("geneve")
     a, b = two.port(blue, "hv1"), two.port(blue, "hv2")
     two.lab.broker.stop()
     try:
         assert two.ping(a, b)
-        asked = two.bound(blue, "hv2")
+        c = two.lab.plug(two.bound(blue, "hv2")["id"], "hv2", active=None)
+        assert not two.ping(a, c, patience=SETTLE)
+        assert two.status(c) == "DOWN"
     finally:
         two.lab.broker.start()
-    c = two.lab.plug(asked["id"], "hv2", active=60)
+    two.lab.wait_status(c.port, "ACTIVE", 60)
     wait_for("hv1 to hear of it too", lambda: a.ping(c.address(), 1, wait=0.2) == 1, 15)
     assert two.ping(c, b)

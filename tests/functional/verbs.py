@@ -1,7 +1,7 @@
-"""The verbs of the functional tests, the same everywhere: network, port, hypervisor, ping.
+"""The verbs of the functional tests, the same everywhere: network, port, hypervisor, group, ping.
 
-    blue = world.network("geneve")
-    a, b = world.port(blue, "hv1"), world.port(blue, "hv2")
+    blue, web = world.network("geneve"), world.group(allow("tcp", 80))
+    a, b = world.port(blue, "hv1"), world.port(blue, "hv2", security_groups=[web])
     assert world.ping(a, b)
 
 `World` remembers what it made. At the end of each test everything is deleted again, and no hypervisor may keep a flow,
@@ -29,6 +29,36 @@ SETTLE = 0.3
 """Seconds in which a packet that is on its way would have arrived."""
 
 
+def allow(
+    protocol: str | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    *,
+    direction: str = "ingress",
+    version: int = 4,
+    cidr: str | None = None,
+    group: str | None = None,
+    addresses: str | None = None,
+) -> Resource:
+    """The body of a rule. `first` alone is one port, or an ICMP type; the remote side is everybody unless said."""
+    icmp = protocol in {"icmp", "ipv6-icmp"}
+    found = {
+        "direction": direction,
+        "ethertype": f"IPv{version}",
+        "protocol": protocol,
+        "port_range_min": first,
+        "port_range_max": last if icmp or last is not None else first,
+        "remote_ip_prefix": cidr,
+        "remote_group_id": group,
+        "remote_address_group_id": addresses,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+OPEN = tuple(allow(direction=direction, version=version) for direction in ("ingress", "egress") for version in (4, 6))
+"""Rules of a group to which nothing is forbidden."""
+
+
 class World:
     """A lab that is up, and what a test has made in it."""
 
@@ -36,6 +66,8 @@ class World:
         self.lab = lab
         self.api = lab.api
         self._networks: list[str] = []
+        self._groups: list[str] = []
+        self._addresses: list[str] = []
 
     # The verbs
 
@@ -70,6 +102,42 @@ class World:
         if addresses:
             attributes["fixed_ips"] = [{"ip_address": address} for address in addresses]
         return self.lab.plug(self.bound(network, on, **attributes)["id"], on)
+
+    def group(self, *rules: Resource, egress: bool = True, **attributes: Any) -> str:
+        """The id of a security group with these rules. `egress`: what a new group has, it lets everything out."""
+        made = self.api.create("security_group", **{"name": "of a test"} | attributes)
+        self._groups.append(made["id"])
+        if not egress:
+            for rule in made["security_group_rules"]:
+                self.api.delete("security_group_rule", rule["id"])
+        self.rules(made["id"], *rules)
+        return str(made["id"])
+
+    def rules(self, group: str, *rules: Resource) -> list[str]:
+        """Rules are added to a group, all at once; their ids."""
+        if not rules:
+            return []
+        bodies = [{"security_group_id": group} | rule for rule in rules]
+        return [made["id"] for made in self.api.create_many("security_group_rule", bodies)]
+
+    def unrule(self, *rules: str) -> None:
+        for rule in rules:
+            self.api.delete("security_group_rule", rule)
+
+    def ungroup(self, group: str) -> None:
+        """Delete a group that no port is in."""
+        self.api.delete("security_group", group)
+        self._groups.remove(group)
+
+    def addresses(self, *prefixes: str) -> str:
+        """The id of an address group."""
+        made = self.api.create("address_group", name="of a test", addresses=list(prefixes))
+        self._addresses.append(made["id"])
+        return str(made["id"])
+
+    def regroup(self, vm: Vm, *groups: str) -> None:
+        """The port's groups are these from now on."""
+        self.api.update("port", vm.port, security_groups=list(groups))
 
     def ping(self, source: Vm, target: Vm | str, version: int = 4, *options: str, patience: float = 1.0) -> bool:
         """Whether an echo request is answered within `patience` seconds."""
@@ -117,7 +185,12 @@ class World:
                 self.delete_port(port["id"])
         for network in self._networks:
             self.api.delete("network", network)
-        self._networks.clear()
+        for group in self._groups:
+            self.api.delete("security_group", group)
+        for addresses in self._addresses:
+            self.api.delete("address_group", addresses)
+        for made in (self._networks, self._groups, self._addresses):
+            made.clear()
         for hypervisor in self.hypervisors:
             wait_empty(hypervisor)
 

@@ -1,0 +1,1 @@
+"""Security groups on the real thing: real packets of real guests through real switches."""
