@@ -289,6 +289,10 @@ class Core:
     # --- the switch
 
     def _compile(self) -> None:
+        """Nothing is compiled before all is known: what comes in pieces would be compiled piece by piece."""
+        known = self._reported and self._loaded and self.topics.synced and not self.enforcement.zones.writing
+        if not (known or self._released):
+            return
         delta = self.engine.recompute()
         if delta:
             self.programmer.change(delta.flows, delta.groups, delta.owners)
@@ -298,8 +302,7 @@ class Core:
                 self._news.add(logging.ERROR, "no flows for", f"{named(owner)}: {failed[owner]}")
             self._failed = failed
             self.states.recheck_all()
-        known = self._reported and self._loaded and self.topics.synced and not self.enforcement.zones.writing
-        if known and not self._released:
+        if not self._released:
             self._released = True
             self.programmer.release()
 
