@@ -15,9 +15,10 @@ from typing import NamedTuple
 from agents.handover import Handover
 from agents.interest import Interest, remote
 from agents.topics import Topics
-from agents.zones import LARGEST, Zones
+from agents.zones import Zones
 from openflow.facts import Fact
 from openflow.incremental import Engine
+from openflow.pipeline import LARGEST_ZONE
 from selvedge.topics import group_topic
 from selvedge.topology import Binding, Endpoint, Group, Object, Ref, Rule
 
@@ -125,7 +126,7 @@ class Enforcement:
             return Obstacle(missing or "its security groups are not in force yet")
         if self.zones.usable(port) is None and any(map(self._stateful, posture.groups)):
             if self.zones.exhausted:
-                return Obstacle(f"all {LARGEST} conntrack zones of this host are taken", failed=True)
+                return Obstacle(f"all {LARGEST_ZONE} conntrack zones of this host are taken", failed=True)
             return Obstacle("its conntrack zone is not in Open vSwitch's database yet")
         return None
 
@@ -143,8 +144,7 @@ class Enforcement:
 
     def _look_at(self, port: str) -> None:
         endpoint = self._engine.fact(Ref("endpoint", port))
-        local = port in self._bound and isinstance(endpoint, Endpoint) and endpoint.host == self._host
-        if local and isinstance(endpoint, Endpoint) and endpoint.secure:
+        if isinstance(endpoint, Endpoint) and port in self._bound and endpoint.host == self._host and endpoint.secure:
             self._interest.need(("endpoint", port), endpoint.segment, endpoint.groups)
             self.handover.want(port, endpoint.segment, endpoint.identity, endpoint.groups)
         else:

@@ -7,7 +7,7 @@ a port and a sentence, and every list is bounded: one bad day must not make a re
 
 from typing import TYPE_CHECKING, Any
 
-from agents.zones import LARGEST
+from openflow.pipeline import LARGEST_ZONE
 from selvedge.rpc import Report
 from selvedge.topology import Endpoint, Host, Rule, Segment, ref
 
@@ -73,7 +73,7 @@ def problems(core: "Core") -> list[str]:
     lines = [f"{problem.subject}: {problem.reason}" for problem in core.upkeep.problems]
     lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
     if exhausted := core.enforcement.zones.exhausted:
-        lines.append(f"conntrack zones: all {LARGEST} are taken, and {exhausted} ports have none")
+        lines.append(f"conntrack zones: all {LARGEST_ZONE} are taken, and {exhausted} ports have none")
     lines += [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
     contested = ((role.id, plugged) for role, plugged in core.inventory.roles.items() if plugged.others)
     return lines + [f"port {port}: {plugged.contest}" for port, plugged in sorted(contested)]

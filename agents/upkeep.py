@@ -13,7 +13,8 @@ from agents.effects import Transact
 from agents.inventory import Inventory
 from agents.news import News
 from agents.ovsdb import Transacted
-from agents.zones import LARGEST, Zones
+from agents.zones import Zones
+from openflow.pipeline import LARGEST_ZONE
 
 LOG = logging.getLogger(__name__)
 
@@ -89,5 +90,5 @@ class Upkeep:
         for fault in self._zones.faults():
             self._news.add(logging.ERROR, "conntrack zones in Open vSwitch's database that cannot be, replaced", fault)
         if self._exhausted != (exhausted := bool(self._zones.exhausted)) and exhausted:
-            LOG.error("all %d conntrack zones are taken: ports without one stay down", LARGEST)
+            LOG.error("all %d conntrack zones are taken: ports without one stay down", LARGEST_ZONE)
         self._exhausted = exhausted

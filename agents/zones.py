@@ -18,13 +18,11 @@ from itertools import chain
 from typing import NamedTuple
 
 from openflow.facts import Zone
+from openflow.pipeline import LARGEST_ZONE
 from selvedge.topology import Ref
 
 KEY = "selvedge-zone-"
 """Of a key in the integration bridge's external_ids; the port's id follows."""
-
-LARGEST = 65535
-"""Zones have 16 bits; 0 is everybody's who names none."""
 
 GRACE = 2.0
 """Seconds from the confirmation that nothing leads into a zone until it is flushed: the datapath may work by what it
@@ -145,7 +143,7 @@ class Zones:
         elif known is not None:
             self._faults.append(f"{KEY}{port}={text}: it is {known}")
         elif number is None:
-            self._faults.append(f"{KEY}{port}={text}: no number from 1 to {LARGEST}")
+            self._faults.append(f"{KEY}{port}={text}: no number from 1 to {LARGEST_ZONE}")
         else:
             self._faults.append(f"{KEY}{port}={text}: that is the zone of port {holder}")
 
@@ -213,10 +211,10 @@ class Zones:
             if self._stored.get(port) == str(number):
                 self._keep(port)
             return number
-        if len(self._ports) >= LARGEST:
+        if len(self._ports) >= LARGEST_ZONE:
             return None
         number = self._last
-        while (number := number % LARGEST + 1) in self._ports:
+        while (number := number % LARGEST_ZONE + 1) in self._ports:
             pass
         self._last = number
         return number
@@ -305,7 +303,7 @@ class Zones:
     @property
     def exhausted(self) -> int:
         """How many ports get no zone because all are taken."""
-        return len(self._wanting) if self._there and len(self._ports) >= LARGEST else 0
+        return len(self._wanting) if self._there and len(self._ports) >= LARGEST_ZONE else 0
 
     def usable(self, port: str) -> int | None:
         """The number that the port's flows may name."""
@@ -339,4 +337,4 @@ class Zones:
 def _number(text: str) -> int | None:
     """A zone's number as we write it; None for anything else, such as "007"."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
-    return number if 1 <= number <= LARGEST and str(number) == text else None
+    return number if 1 <= number <= LARGEST_ZONE and str(number) == text else None

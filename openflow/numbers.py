@@ -24,6 +24,9 @@ OPTION: Final = "tun_metadata0"
 FREE: Final = 1 << 16
 """In SOURCE_ZONE: nothing that the sender sends is judged."""
 
+LARGEST_ZONE: Final = FREE - 1
+"""Of conntrack, whose zones have 16 bits; 0 is everybody's who names none."""
+
 HERE: Final = 1 << 28
 PROVIDER: Final = 2 << 28
 FLOOD: Final = 3 << 28

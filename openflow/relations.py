@@ -29,8 +29,6 @@ NOTHING: Collection[object] = ()
 LARGEST_KEY = (1 << 32) - 1
 """Of an endpoint, and of an identity: a register has 32 bits, and 0 in it is nobody."""
 
-LARGEST_ZONE = (1 << 16) - 1
-
 
 class Station(NamedTuple):
     """An endpoint (`port` is its id) that receives what is sent to a MAC address, and its identity."""
@@ -73,7 +71,7 @@ def rows(fact: Fact) -> Iterator[Row]:
         if fact.up:
             yield from _endpoint_rows(fact)
     elif isinstance(fact, Zone):
-        _check_key(fact.number, LARGEST_ZONE)
+        _check_key(fact.number, p.LARGEST_ZONE)
     elif isinstance(fact, Posture):
         _check_identity(fact.policy)
         _check_identity(fact.sends)
@@ -289,7 +287,3 @@ class View:
         # All of them are read, so that what was read does not depend on which comes first.
         found = [self._values(("remotes", group, direction)) for groups in in_force for group in groups]
         return any(found)
-
-    def needs(self, segment: str) -> bool:
-        """Whether the identities of a segment's endpoints elsewhere matter here."""
-        return self.names_groups(segment, "ingress") | self.names_groups(segment, "egress")

@@ -3,10 +3,22 @@
 A table that says "reserved" is declared and empty; flows skip it. Numbers are fixed for ever.
 """
 
-# ruff: noqa: F403, F405
-
 from openflow.declaration import VLAN_TAG, Register, Table
-from openflow.numbers import *
+from openflow.numbers import (
+    DESTINATION,
+    DESTINATION_IDENTITY,
+    DESTINATION_ZONE,
+    OPTION,
+    PLACE,
+    POLICY,
+    REMOTE,
+    SEGMENT,
+    SOURCE,
+    SOURCE_IDENTITY,
+    SOURCE_POLICY,
+    SOURCE_ZONE,
+    VERDICT,
+)
 
 # Registers --------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from controller.api.errors import (
     SecurityGroupRuleParameterConflict,
 )
 from controller.api.resource import Row
-from controller.store.security import PROTOCOLS
+from controller.store.security import PROTOCOLS, number_of
 
 DIRECTIONS = ("ingress", "egress")
 ETHERTYPES = ("IPv4", "IPv6")
@@ -174,25 +174,19 @@ def settle(row: Row) -> None:
     _check_range(row["protocol"], row["port_range_min"], row["port_range_max"])
     if row["remote_ip_prefix"] is not None and (":" in row["remote_ip_prefix"]) != (row["ethertype"] == "IPv6"):
         raise SecurityGroupRuleParameterConflict(ethertype=row["ethertype"], cidr=row["remote_ip_prefix"])
-    if row["ethertype"] == "IPv4" and _number(row["protocol"]) in _IPV6_NUMBERS:
+    if row["ethertype"] == "IPv4" and row["protocol"] is not None and number_of(row["protocol"]) in _IPV6_NUMBERS:
         raise SecurityGroupEthertypeConflictWithProtocol(ethertype=row["ethertype"], protocol=row["protocol"])
     if sum(row[name] is not None for name in REMOTES) > 1:
         raise SecurityGroupMultipleRemoteEntites
-
-
-def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    return PROTOCOLS[text] if text in PROTOCOLS else int(text)
 
 
 def _check_range(name: str | None, low: int | None, high: int | None) -> None:
     """Ports where packets have ports, type and code where they are ICMP, else nothing."""
     if low is None and high is None:
         return
-    number = _number(name)
-    if number is None:
+    if name is None:
         raise SecurityGroupProtocolRequiredWithPorts
+    number = number_of(name)
     if number in _PORT_NUMBERS:
         if low == 0 or high == 0:
             raise SecurityGroupInvalidPortValue(port=0)

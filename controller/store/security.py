@@ -56,7 +56,15 @@ def protocol_number(text: str | None, ethertype: str) -> int | None:
     """The IP protocol of a rule's `protocol`; None for every one. ICMP of IPv6 is ICMPv6, whichever is written."""
     if text is None or text in ANY_PROTOCOL:
         return None
-    number = PROTOCOLS[text] if text in PROTOCOLS else int(text)
+    return _in_version(number_of(text), ethertype)
+
+
+def number_of(text: str) -> int:
+    """The number of a protocol that is written as its name or its number."""
+    return PROTOCOLS[text] if text in PROTOCOLS else int(text)
+
+
+def _in_version(number: int, ethertype: str) -> int:
     return ICMPV6 if number == ICMP and ethertype == "IPv6" else number
 
 
@@ -73,8 +81,7 @@ def fingerprint(rule: Mapping[str, Any]) -> str:
     """
     protocol, prefix = rule["protocol"], rule["remote_ip_prefix"]
     if protocol is not None:
-        number = PROTOCOLS[protocol] if protocol in PROTOCOLS else int(protocol)
-        protocol = ICMPV6 if number == ICMP and rule["ethertype"] == "IPv6" else number
+        protocol = _in_version(number_of(protocol), rule["ethertype"])
     parts = (
         rule["direction"],
         rule["ethertype"],

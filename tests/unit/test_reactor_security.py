@@ -287,7 +287,7 @@ def test_what_somebody_wrote_into_the_database_is_told_and_mended(world: World, 
 def test_no_zone_is_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """All zones are taken: a stateful port is down and says why, one without tracking works; a zone that becomes free
     goes to who waits."""
-    monkeypatch.setattr(zones, "LARGEST", 1)
+    monkeypatch.setattr(zones, "LARGEST_ZONE", 1)
     world.controller.group("plain", Rule("r8", 708, "plain", "ingress", 4), stateful=False)
     for number, groups in enumerate([("web",), ("web",), ("plain",)], 1):
         world.plug(world.controller.create(number, "s1", HERE, groups=groups), ofport=number)

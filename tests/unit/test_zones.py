@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import zones as subject
-from agents.zones import GRACE, KEY, LARGEST, Zones
+from agents.zones import GRACE, KEY, Zones
 from openflow.facts import Zone
+from openflow.pipeline import LARGEST_ZONE
 from selvedge.topology import Ref
 
 
@@ -212,11 +213,11 @@ def test_numbers_go_round() -> None:
     host.bind("p4")
     host.write()
     assert host.facts == {"p1": 1, "p3": 3, "p4": 4}
-    other = Host(p1=str(LARGEST), p2="1")
+    other = Host(p1=str(LARGEST_ZONE), p2="1")
     for port in ("p1", "p2", "p3"):
         other.bind(port)
     other.write()
-    assert other.facts == {"p1": LARGEST, "p2": 1, "p3": 2}
+    assert other.facts == {"p1": LARGEST_ZONE, "p2": 1, "p3": 2}
 
 
 def test_back_before_the_flush_keeps_the_zone() -> None:
@@ -372,7 +373,7 @@ def test_a_key_of_nobody_goes() -> None:
 
 def test_when_all_are_taken(monkeypatch: Any) -> None:
     """No zone is left: the port waits, and gets the first that becomes free."""
-    monkeypatch.setattr(subject, "LARGEST", 2)
+    monkeypatch.setattr(subject, "LARGEST_ZONE", 2)
     host = Host()
     for port in ("p1", "p2", "p3"):
         host.bind(port)
