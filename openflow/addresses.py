@@ -57,6 +57,11 @@ def prefix(text: str) -> Prefix:
     return Prefix(version, value & mask, mask)
 
 
+def within(narrow: Prefix, wide: Prefix) -> bool:
+    """Whether all addresses of one prefix are in the other."""
+    return (narrow.version, narrow.value & wide.mask) == (wide.version, wide.value) and narrow.mask >= wide.mask
+
+
 def exact(version: int) -> int:
     """The mask of one address of that version: all ones."""
     return (1 << 128) - 1 if version == 6 else (1 << 32) - 1

@@ -134,7 +134,7 @@ class Oracle:
         """The groups of who sent a frame.
 
         The receiver's host knows the sender when it is there too, or when the overlay says so (Geneve). Otherwise the
-        source addresses say it: of the ports elsewhere to which they belong, by the longest prefix, all must agree.
+        source addresses say it: all ports elsewhere to which they may belong must have the same groups.
         """
         network = self.networks[receiver["network_id"]]
         known = network["provider:network_type"] == "geneve"
@@ -143,15 +143,13 @@ class Oracle:
             return Side(groups, groups)
         if not isinstance(packet, Packet):
             return Side()
-        claims: dict[int, set[frozenset[str]]] = {}
+        sets: set[frozenset[str]] = set()
         for port in self.ports.values():
             elsewhere = port["binding:host_id"] != receiver["binding:host_id"]
-            if port["network_id"] == network["id"] and port["admin_state_up"] and _secure(port) and elsewhere:
-                for mac, prefix in _claims(port):
-                    if _claimed([(mac, prefix)], packet.source_mac, packet.source):
-                        claims.setdefault(ip_network(prefix).prefixlen, set()).add(frozenset(port["security_groups"]))
-        sets = claims[max(claims)] if claims else set()
-        groups = next(iter(sets)) if len(sets) == 1 else frozenset[str]()
+            there = port["network_id"] == network["id"] and port["admin_state_up"] and elsewhere
+            if there and _secure(port) and _claimed(_claims(port), packet.source_mac, packet.source):
+                sets.add(frozenset(port["security_groups"]))
+        groups = sets.pop() if len(sets) == 1 else frozenset[str]()
         return Side(groups, groups)
 
     # Port security ----------------------------------------------------------------------------------------------------

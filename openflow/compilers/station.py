@@ -13,6 +13,7 @@ so that whom an answer is for is known.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from openflow import addresses
 from openflow import pipeline as p
 from openflow.addresses import Prefix
 from openflow.compilers import packets
@@ -126,12 +127,12 @@ def _common(stations: Iterable[Station]) -> int:
 
 def _identify(view: View, place: Place) -> list[Flow]:
     """Who it is whose frames a wire or VXLAN brings from this MAC."""
-    claimed: dict[Prefix, list[Station]] = {}
-    for station in place.there:
-        for prefix in _prefixes(view, station, place.mac):
-            claimed.setdefault(prefix, []).append(station)
+    claims = [(prefix, station) for station in place.there for prefix in _prefixes(view, station, place.mac)]
     flows = []
-    for (version, value, mask), claimants in claimed.items():
+    for prefix in dict.fromkeys(prefix for prefix, _ in claims):
+        # Whoever claims more than this prefix may be the sender too.
+        claimants = [station for wider, station in claims if addresses.within(prefix, wider)]
+        version, value, mask = prefix
         ip, name = (packets.IPV6, "ipv6_src") if version == 6 else (packets.IPV4, "ipv4_src")
         terms = {p.SEGMENT: place.segment.key, **ip, "eth_src": place.mac, name: (value, mask)}
         actions = (SetField(p.SOURCE_IDENTITY, _common(claimants)),)
