@@ -1,8 +1,8 @@
 """What a step tells the log, gathered: a thousand ports that go down together are one line, not a thousand.
 
 One line for each kind of news in a step; it names the first few and counts all. What is left out of the log stands in
-`status.json` (`agents.report`). Written by `agents.core` and
-its parts.
+`status.json` (`agents.report`). Written by `agents.core` and its
+parts.
 """
 
 import logging
