@@ -136,6 +136,11 @@ class Enforcement:
         return {name: posture.policy for name, posture in self.handover.postures.items() if name in self._bound}
 
     @property
+    def waiting(self) -> int:
+        """How many ports are not under their groups' rules yet, since something of those is missing."""
+        return sum(len(ports) for _, ports in self.handover.awaited())
+
+    @property
     def groups(self) -> frozenset[str]:
         """The security groups that have something to say here."""
         return self._interest.groups

@@ -15,7 +15,7 @@ Pure: the clock is given, and so is whether a set of groups is known. `agents.en
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from openflow.facts import Posture
@@ -102,7 +102,7 @@ class Handover:
         """When `step` has something to do, if nothing else happens before."""
         return min((*(sent.until for sent in self._sending.values()), *self._drains.values()), default=None)
 
-    def awaited(self) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
+    def awaited(self) -> Iterator[tuple[tuple[str, ...], Collection[str]]]:
         """The sets of groups that somebody waits for, and who does."""
         yield from self._waiting.items()
 

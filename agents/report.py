@@ -55,6 +55,7 @@ def counts(core: "Core") -> dict[str, int]:
         "groups": core.programmer.groups,
         "security_groups": len(core.enforcement.groups),
         "policies": len(set(core.enforcement.policies.values()) - {0}),
+        "ports_awaiting_groups": core.enforcement.waiting,
         "zones": len(core.enforcement.zones.numbers),
         "failed_owners": len(core.failed_owners()),
         "contested_flows": core.engine.contested,

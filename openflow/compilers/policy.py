@@ -74,13 +74,15 @@ SIDES: Final[Mapping[tuple[Direction, int], Side]] = {
 
 
 def compile_policy(view: View, owner: Node) -> list[Flow]:
-    """All rules of one policy."""
+    """All rules of one policy. Raises ValueError if its number stands for several sets of groups."""
     number = owner[1]
     assert isinstance(number, int)
     me = view.me()
     sets = view.policy(number)
-    if me is None or not number or len(sets) != 1 or True not in view.population(me.host):
+    if me is None or not number or not sets or True not in view.population(me.host):
         return []
+    if len(sets) > 1:
+        raise ValueError(f"{number} stands for several sets of security groups")
     (groups,) = sets
     tracked = view.tracks(groups)
     if tracked is None:

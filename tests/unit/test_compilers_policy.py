@@ -81,6 +81,8 @@ def test_what_is_not_known_lets_nothing_pass(missing: Ref) -> None:
     engine.apply([], [missing])
     assert not passes(fabric, "a", "b") and not passes(fabric, "b", "a") and fabric.reached("a", request) == []
     assert fabric.reached("b", arp(fabric.endpoint("b"), "10.0.0.2", "10.0.0.77")) == []
+    if missing.kind == "group":
+        assert rule_flows(fabric, (55, 75)) == [], "whether it tracks connections is not known"
     engine.apply([fact])
     assert passes(fabric, "a", "b") and passes(fabric, "b", "a") and fabric.reached("a", request) == ["b"]
 
@@ -106,12 +108,15 @@ def test_a_port_without_groups_gets_its_addresses_and_no_more() -> None:
 
 
 def test_two_meanings_of_one_policy_are_none() -> None:
-    """If two postures say that a number stands for different groups, nothing of it passes: somebody erred."""
+    """If two postures say that a number stands for different groups, nothing of it passes, and it is told: somebody
+    erred."""
     fabric = client_and_server()
     assert passes(fabric, "a", "s")
     number = fabric.endpoint("a").identity
     fabric.hypervisors["hv1"].engine.apply([Posture("drain/x", "net", number, ("servers",), number)])
     assert not passes(fabric, "a", "s")
+    failed = fabric.hypervisors["hv1"].engine.failed
+    assert failed == {("policy", number): f"{number} stands for several sets of security groups"}
 
 
 def test_a_policy_on_its_way_out() -> None:

@@ -194,6 +194,7 @@ def test_groups_of_a_live_port_change_without_a_gap(world: World) -> None:
     waiting = world.queues.pop("subscribe")
     world.pause(60)
     assert posture(world, port) == old
+    assert report.counts(world.core)["ports_awaiting_groups"] == 1
     assert before <= policy_flows(world)
     assert group_topic("web") in world.controller.bound
     world.queues["subscribe"] = waiting
@@ -201,6 +202,7 @@ def test_groups_of_a_live_port_change_without_a_gap(world: World) -> None:
         assert before <= policy_flows(world)
         world.deliver(next(name for name, events in world.queues.items() if events))
     assert posture(world, port) == (3, 2)
+    assert report.counts(world.core)["ports_awaiting_groups"] == 0
     assert world.core.deadline() == world.now + LEARN
     world.pause(LEARN)
     assert posture(world, port) == (3, 3)
