@@ -147,8 +147,8 @@ class Oracle:
         for port in self.ports.values():
             elsewhere = port["binding:host_id"] != receiver["binding:host_id"]
             there = port["network_id"] == network["id"] and port["admin_state_up"] and elsewhere
-            if there and _secure(port) and _claimed(_claims(port), packet.source_mac, packet.source):
-                sets.add(frozenset(port["security_groups"]))
+            if there and _claimed(_claims(port), packet.source_mac, packet.source):
+                sets.add(frozenset(port["security_groups"]) if _secure(port) else frozenset())
         groups = sets.pop() if len(sets) == 1 else frozenset[str]()
         return Side(groups, groups)
 

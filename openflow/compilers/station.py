@@ -163,8 +163,8 @@ def _addressed(view: View, place: Place, copies: list[Copy]) -> list[Flow]:
 
 
 def _prefixes(view: View, station: Station, mac: int) -> list[Prefix]:
-    """A secure claimant's addresses that go with the MAC. One without port security is nobody who could be believed."""
+    """A claimant's addresses that go with the MAC."""
     endpoint = view.endpoint(station.port)
-    if endpoint is None or not endpoint.secure:
+    if endpoint is None:
         return []
     return [prefix for hardware, prefix in sources(endpoint).prefixes if hardware == mac]

@@ -59,7 +59,8 @@ def test_egress_to_a_group(kind: SegmentKind) -> None:
 
 @pytest.mark.parametrize("stateful", [True, False])
 def test_each_copy_is_judged_for_itself(stateful: bool) -> None:
-    """Three ports claim a MAC; each gets its copy if its own rules, and the sender's about it, allow that."""
+    """Six ports claim a MAC; each gets its copy if its own rules, and the sender's about it, allow that. One without
+    port security is no member of what the sender may talk to, whoever had a copy before."""
     fabric = fabric_of()
     for group in ("sender", "yes", "no", "also"):
         fabric.group(group, stateful=stateful)
@@ -71,7 +72,7 @@ def test_each_copy_is_judged_for_itself(stateful: bool) -> None:
     for name, group in (("b", "no"), ("c", "yes"), ("d", "no"), ("e", "also"), ("f", "yes")):
         host = "hv2" if name == "f" else "hv1"
         fabric.port(name, "net", host, f"10.0.0.{ord(name)}", groups=[group], pairs=claims)
-    fabric.port("g", "net", "hv1", "10.0.0.200", secure=False)
+    fabric.port("g", "net", "hv1", "10.0.0.100", mac=VIRTUAL, secure=False)
     assert fabric.reached("a", udp(a, _Mac(VIRTUAL), "10.0.0.1", "10.0.0.100", (1, 2))) == ["c", "e", "f"]
     assert fabric.reached("a", udp(a, _Mac(VIRTUAL), "10.0.0.1", "10.0.0.101", (1, 2))) == []
 
@@ -145,6 +146,8 @@ def test_an_address_of_two_is_nobodys() -> None:
         assert fabric.send_wire("physnet1", said) == []
         fabric.change(name, groups=["clients"])
         assert [arrival.port for arrival in fabric.send_wire("physnet1", said)] == ["x"]
+    fabric.port("free", "net", "hv3", "10.0.0.100", mac=VIRTUAL, secure=False)
+    assert fabric.send_wire("physnet1", said) == []
 
 
 def test_geneve_needs_no_lookup() -> None:
