@@ -97,16 +97,20 @@ def atoms(rule: Rule, prefixes: Iterable[str], identities: Iterable[int]) -> lis
     """Who is at the other side of a rule. `prefixes` are its address group's, `identities` its remote group's."""
     if rule.remote_group is not None:
         return [Atom(IDENTITY_KIND, 0, identity) for identity in identities]
-    if rule.remote_addresses is None and rule.cidr is None:
-        return [EVERYBODY]
-    return list(_prefixes(tuple(prefixes) if rule.cidr is None else (rule.cidr,), rule.version))
+    if rule.remote_addresses is not None:
+        return list(_prefixes(tuple(prefixes), rule.version))
+    return [EVERYBODY if rule.cidr is None else _atom(addresses.prefix(rule.cidr))]
 
 
-@lru_cache(maxsize=256)
+def _atom(prefix: Prefix) -> Atom:
+    return Atom(PREFIX_KIND, prefix.mask, prefix.value) if prefix.mask else EVERYBODY
+
+
+@lru_cache(maxsize=16)
 def _prefixes(texts: tuple[str, ...], version: int) -> tuple[Atom, ...]:
-    """Kept, since several rules name one address group."""
+    """Kept, since several rules and policies name one address group; not many, since one may have 10,000 prefixes."""
     known = [prefix for prefix in map(addresses.prefix, texts) if prefix.version == version]
-    return tuple([Atom(PREFIX_KIND, mask, value) if mask else EVERYBODY for _, value, mask in collapse(known)])
+    return tuple(map(_atom, collapse(known)))
 
 
 def collapse(prefixes: Iterable[Prefix]) -> list[Prefix]:
