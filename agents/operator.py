@@ -114,10 +114,12 @@ def status(arguments: argparse.Namespace, console: Console) -> None:
     console.print(
         f"{told['host']}: {'in sync' if told['in_sync'] else 'NOT in sync'}, pid {told['pid']}, "
         f"{told['flows']} flows, {told['groups']} groups, {counts['ports_up']} ports up, {counts['ports_down']} down, "
-        f"{counts['policies']} policies of {counts['security_groups']} security groups",
+        f"{counts.get('policies', 0)} policies of {counts.get('security_groups', 0)} security groups",
         markup=False,
         highlight=False,
     )
+    if waiting := counts.get("ports_awaiting_groups"):
+        console.print(f"waiting for the rules of their groups: {waiting} ports", markup=False, highlight=False)
     for problem in told["problems"]:
         console.print(f"problem: {problem}", markup=False)
     table = Table("port", "state", "why")

@@ -223,7 +223,7 @@ def address_or_cidr(value: Any) -> str:
 
 
 def list_of(inner: Kind, *, unique: bool = False) -> Kind:
-    """A list of `inner`."""
+    """A list of `inner`. With `unique`, items that are written alike in their canonical form are one too many."""
 
     def kind(value: Any) -> list[Any]:
         if not isinstance(value, list):

@@ -110,3 +110,27 @@ def test_what_cannot_be_done_is_one_line(
     assert operator.main([*arguments, *local]) == 1
     told = capsys.readouterr().err
     assert told.startswith("selvedge: ") and text in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("security", "lines"),
+    [
+        ({}, ["0 policies of 0 security groups"]),
+        ({"policies": 2, "security_groups": 3, "ports_awaiting_groups": 0}, ["2 policies of 3 security groups"]),
+        (
+            {"policies": 2, "security_groups": 3, "ports_awaiting_groups": 7},
+            ["2 policies of 3 security groups", "waiting for the rules of their groups: 7 ports"],
+        ),
+    ],
+)
+def test_status_in_one_look(
+    security: dict[str, int], lines: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts in one line, who waits in another; also of an agent that was started before it had groups to tell of."""
+    told = {"host": "hv1", "in_sync": True, "pid": 7, "flows": 40, "groups": 2, "problems": [], "ports": {}}
+    told["counts"] = {"ports_up": 3, "ports_down": 1, **security}
+    (tmp_path / "status.json").write_text(json.dumps(told))
+    assert operator.main(["status", "--state-dir", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    begin = "hv1: in sync, pid 7, 40 flows, 2 groups, 3 ports up, 1 down, "
+    assert printed == begin + " ".join(lines)
