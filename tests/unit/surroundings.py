@@ -339,7 +339,9 @@ class World:
 
     def feed_breaks(self, fresh: bool) -> None:
         """The broker goes and comes; `fresh`: with it went the queue, what was in it and its bindings."""
-        self.queues.get("feed", deque()).clear()
+        # What the agent's thread has said of the connection is in the agent already: that is not lost.
+        said = [event for event in self.queues.get("feed", ()) if not isinstance(event, FeedMessages)]
+        self.queues["feed"] = deque(said)
         if fresh:
             self.controller.bound.clear()
         self.say("feed", FeedDown("gone"))
