@@ -226,11 +226,22 @@ def test_a_set_without_ports_goes_with_any_group_of_it(api: Api) -> None:
 
 
 def test_a_port_of_the_network_itself_has_neither_guard_nor_groups(api: Api) -> None:
-    port = api.port(api.network(), host="hv1", device_owner="network:dhcp")
+    """One that becomes the network's keeps its groups in the API, and they mean nothing until it is a VM's again."""
+    network, group = api.network(), api.group()["id"]
+    made = api.port(network, host="hv1", device_owner="network:dhcp")
+    assert made["security_groups"] == []
+    became = api.port(network, host="hv1", security_groups=[group])
+    api.update("port", became["id"], device_owner="network:router_interface")
+    told = replay(api.recorded)
+    for port in (made, became):
+        endpoint = told[segment_topic(segment_id(api))][Ref("endpoint", port["id"])]
+        assert isinstance(endpoint, Endpoint)
+        assert (endpoint.secure, endpoint.identity, endpoint.groups) == (False, 0, ())
+        assert told[host_topic("hv1")][Ref("binding", port["id"])] == Binding(port["id"], segment_id(api))
+    api.update("port", became["id"], device_owner="compute:nova")
     (endpoint,) = api.recorded[-1][segment_topic(segment_id(api))][0]
     assert isinstance(endpoint, Endpoint)
-    assert (endpoint.secure, endpoint.identity, endpoint.groups) == (False, 0, ())
-    assert api.recorded[-1][host_topic("hv1")][0] == (Binding(port["id"], segment_id(api)),)
+    assert (endpoint.secure, endpoint.identity, endpoint.groups) == (True, 1, (group,))
 
 
 THINGS = st.builds(Binding, id=st.sampled_from("abc"), segment=st.sampled_from("st")) | st.builds(
