@@ -340,8 +340,8 @@ def test_a_message_of_a_newer_schema_is_counted_and_skipped(start: Start, host: 
     until([reader], lambda: reader.topics.synced)
     controller.service.publisher.hand_over([Row(10**6, topic, 2, bytes((wire.SCHEMA + 1,)) + b"J{}")])
     controller.service.publisher.hand_over([Row(10**6 + 1, topic, 99, wire.encode(Update(topic, 99)))])
-    until([reader], lambda: reader.session.counters["received"] == 2)
-    assert reader.session.counters["unreadable"] == 1 and reader.topics.counters.held == 1
+    until([reader], lambda: reader.topics.counters.held == 1)
+    assert reader.session.counters["unreadable"] == 1
 
 
 def test_losing_interest_unbinds_the_queue(start: Start, host: Hosts, broker: Broker) -> None:
