@@ -40,6 +40,9 @@ TEMPLATE = (
 )
 """What a rule takes from the template's."""
 
+_LONGEST_PROJECT = 255
+"""Characters that the column `project_id` has."""
+
 
 def held(work: Work, ids: Iterable[str]) -> dict[str, bool]:
     """Group → whether it is stateful, for those of `ids` that exist and that who asks may use; holds their rows."""
@@ -112,6 +115,8 @@ def lacks_default(conn: Connection, identity: Identity, query: Query) -> str | N
     project = next((str(values[0]) for one, values in query.filters if one.name == "project_id"), identity.project)
     if not project or not (identity.admin or (identity.reads and project == identity.project)):
         return None
+    if len(project) > _LONGEST_PROJECT:
+        return None  # nothing can be that project's
     statement = select(default_security_groups.c.project_id).where(default_security_groups.c.project_id == project)
     return project if conn.execute(statement).first() is None else None
 

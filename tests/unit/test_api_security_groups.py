@@ -60,6 +60,16 @@ def test_a_default_group_is_made_for_oneself_or_by_an_administrator(api: Api) ->
     assert {group["project_id"] for group in api.get("security-groups")["security_groups"]} == {"p2"}
 
 
+def test_a_project_that_no_row_can_name_has_no_default_group(api: Api) -> None:
+    """To ask for it is no error, also for a database that refuses texts longer than their column."""
+    longest, beyond = "p" * 255, "p" * 256
+    for kind in ("security-groups", "security-group-rules"):
+        assert list(api.get(f"{kind}?project_id={beyond}").values()) == [[]]
+    assert api.as_project(beyond).get("security-groups")["security_groups"] == []
+    assert api.recorded == []
+    assert len(api.as_project(longest).get("security-groups")["security_groups"]) == 1
+
+
 def test_a_new_group_has_neutron_s_attributes_and_may_send(api: Api) -> None:
     one = api.as_project("p1")
     group = one.group(name="web", description="servers")
