@@ -48,6 +48,7 @@ MEMBER = Family(
 NO_MEMBER = Family(IDENTIFY, "other", 0, "base", "strangers are identity 0, and so is who need not be known")
 
 ROGUE_DHCP = Family(SOURCE_GUARD, "DHCP server", 120, "base", "a secure endpoint is no DHCP server (nor one for IPv6)")
+HIDDEN = Family(SOURCE_GUARD, "hidden", 120, "base", "a first IPv6 fragment must show what it is part of (RFC 7112)")
 OWN_IP = Family(
     SOURCE_GUARD, "own IP", 100, "endpoint", "(MAC, address or prefix) is the endpoint's or an allowed pair"
 )

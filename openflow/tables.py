@@ -90,8 +90,8 @@ SOURCE_GUARD = Table(
     "SOURCE_GUARD",
     "IP and ARP sources must be the endpoint's own",
     matches=_fields(
-        f"{SOURCE} eth_src eth_type ip_proto ipv4_src ipv4_dst ipv6_src udp_src udp_dst arp_op arp_spa arp_sha "
-        "icmpv6_type icmpv6_code"
+        f"{SOURCE} eth_src eth_type ip_proto ip_frag ipv4_src ipv4_dst ipv6_src udp_src udp_dst "
+        "arp_op arp_spa arp_sha icmpv6_type icmpv6_code"
     ),
     writes=_fields("arp_sha"),
     next=(12, 20),

@@ -54,6 +54,7 @@ def _guard() -> tuple[Flow, ...]:
         # Before there is an address -----------------------------------------------------------------------------
         p.ROGUE_DHCP.flow(cookie, packets.udp(4, 67, 68)),
         p.ROGUE_DHCP.flow(cookie, packets.udp(6, 547, 546)),
+        *(p.HIDDEN.flow(cookie, hidden) for hidden in packets.HIDDEN),
         p.DHCP_CLIENT.flow(cookie, dhcp_client, goto=p.RESPOND),
         p.ARP_PROBE.flow(
             cookie, {**packets.ARP_REQUEST, "arp_spa": 0}, (Move("eth_src", "arp_sha", 48),), goto=p.RESPOND

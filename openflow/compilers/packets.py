@@ -46,3 +46,11 @@ ADVERTISEMENT: Final[Terms] = icmpv6(NEIGHBOUR_ADVERT)
 def udp(version: int, source: int, destination: int) -> Terms:
     """UDP between two ports over an IP version."""
     return {**(IPV6 if version == 6 else IPV4), "ip_proto": 17, "udp_src": source, "udp_dst": destination}
+
+
+HIDDEN: Final[tuple[Terms, ...]] = (
+    {**udp(6, 0, 0), "ip_frag": FRAGMENT},
+    {**icmpv6(0), "ip_frag": FRAGMENT},
+    {**IPV6, "ip_proto": 0},
+)
+"""IPv6 whose extension headers end with the packet, or are cut off: Open vSwitch reads what is not there as 0."""

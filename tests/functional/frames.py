@@ -136,6 +136,17 @@ def fragments(frame: bytes, size: int = 1288) -> list[bytes]:
     return made
 
 
+def behind_options(frame: bytes, size: int) -> list[bytes]:
+    """The IPv6 frame with 16 bytes of destination options before its content, in two fragments: the first has `size`
+    bytes of this, so that what it is part of is in the second only (RFC 7112 forbids that)."""
+    options = bytes([frame[20], 1]) + b"\x01\x0c" + bytes(12)
+    length = struct.pack("!H", len(options) + len(frame) - 54)
+    parts = fragments(frame[:18] + length + b"\x3c" + frame[21:54] + options + frame[54:], size)
+    head, rest = parts[0], b"".join(part[62:] for part in parts[1:])
+    extension = head[54:56] + struct.pack("!H", size) + head[58:62]
+    return [head, head[:18] + struct.pack("!H", 8 + len(rest)) + head[20:54] + extension + rest]
+
+
 def is_advertisement(frame: bytes, target: str, mac: str) -> bool:
     """Whether the frame is a solicited advertisement of `target` at `mac`, from it, with a true checksum."""
     parsed = packet.Packet(frame)

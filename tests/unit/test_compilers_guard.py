@@ -110,6 +110,17 @@ def test_it_is_no_server_of_the_network(dual: Guarded) -> None:
     assert not dual.passes(ipv6(a, 0x333300000001, lla(a), "ff02::1", icmpv6_type=134, icmpv6_code=1))
 
 
+def test_a_first_fragment_shows_what_it_is_part_of(dual: Guarded) -> None:
+    """Extension headers fill the first fragment of IPv6, or go on in the next: what follows could be a server's."""
+    a, b, first = dual.a, dual.b, 1
+    assert dual.passes(udp(a, b, "fd00::1", "fd00::2", (5000, 5001)) | {"ip_frag": first})
+    assert dual.passes(udp(a, b, "10.0.0.1", "10.0.0.2", (0, 0)) | {"ip_frag": first})
+    assert dual.passes(udp(a, b, "fd00::1", "fd00::2", (0, 0)))
+    assert not dual.passes(udp(a, b, "fd00::1", "fd00::2", (0, 0)) | {"ip_frag": first})
+    assert not dual.passes(ipv6(a, b, "fd00::1", "fd00::2", icmpv6_type=0) | {"ip_frag": first})
+    assert not dual.passes(ipv6(a, b, "fd00::1", "fd00::2") | {"ip_proto": 0})
+
+
 def test_neighbour_solicitations(dual: Guarded) -> None:
     """Anybody may be asked for, by an own source with the own MAC in the option or without one."""
     a, b = dual.a, dual.b

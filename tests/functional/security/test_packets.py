@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from devstack.labs.process import wait_for
 from devstack.labs.vm import Vm
 from tests.functional import frames
 from tests.functional.security.traffic import Attempt, expect_all
@@ -139,8 +140,8 @@ def test_what_every_port_needs_passes_without_any_rule(three: World) -> None:
 
 
 def test_no_vm_is_a_dhcp_server_or_a_router(three: World) -> None:
-    """Whatever its groups allow, a VM neither offers addresses nor advertises itself as a router; without port
-    security it does both."""
+    """Whatever its groups allow, a VM neither offers addresses nor advertises itself as a router, nor hides it in a
+    later fragment; without port security it does both."""
     blue = three.network("geneve")
     everything = three.group(*OPEN, egress=False)
     rogue = three.port(blue, "hv1", security_groups=[everything])
@@ -153,6 +154,19 @@ def test_no_vm_is_a_dhcp_server_or_a_router(three: World) -> None:
     ]
     for heard in three.hear(victims, rogue, *frames_of_a_rogue):
         assert not [frame for frame in frames_of_a_rogue if frame in heard]
+    stateless = three.group(*OPEN, egress=False, stateful=False)
+    for vm in (rogue, *victims):
+        three.regroup(vm, stateless)
+    wait_for("the stateless groups", lambda: all(three.ping(rogue, victim, 6) for victim in victims))
+    time.sleep(SETTLE)
+    for whole in frames_of_a_rogue[1:]:
+        for shown in (8, 16):
+            hidden = frames.behind_options(whole, shown)
+            for heard in three.hear(victims, rogue, *hidden):
+                assert hidden[0] not in heard
+    usual = frames.fragments(frames.udp(mac, ALL_NODES_MAC, rogue.address(6), ALL_NODES, b"." * 2000))
+    for heard in three.hear(victims, rogue, *usual):
+        assert all(part in heard for part in usual)
     free = three.port(blue, "hv1", port_security_enabled=False)
     mac = free.want.mac
     allowed = [
