@@ -9,7 +9,7 @@ policy its packets are judged by and which identity they tell to others. It foll
 - what the port *sends* stays the old identity for `LEARN` seconds more if it only gained groups: the other hosts' rules
   must learn that the new identity is a member before they see it. A port that lost a group says so at once;
 - the old policy's rules stay for `DRAIN` seconds under a posture of no port: a packet that is between two lookups still
-  names it.
+  names it, and so does what the datapath has cached.
 
 Pure: the clock is given, and so is whether a set of groups is known. `agents.enforcement` asks and tells.
 """
@@ -24,8 +24,10 @@ from selvedge.topology import Ref
 LEARN = 0.25
 """Seconds for which a port that gained groups goes on to send as what it was."""
 
-DRAIN = 2.0
-"""Seconds for which the rules of a policy outlive its last packet's first lookup."""
+DRAIN = 12.0
+"""Seconds for which the rules of a policy outlive its last packet's first lookup: longer than Open vSwitch keeps a
+cached flow that nobody uses (`max-idle`, 10 s). Else one would say "drop" by then, and a port that came back to the
+policy would lose packets until it is looked at again."""
 
 Known = Callable[[tuple[str, ...]], bool]
 """Whether everything is known that the rules of these groups need."""

@@ -1,6 +1,8 @@
 """Connections over changes: what is allowed no longer is cut at once, both ways; what still is does not notice."""
 
 import contextlib
+import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from devstack.labs.vm import Vm
 from tests.functional.security.connections import Held, Stream, all_live, wait_cut
+from tests.functional.security.flood import Flood, Lane
 from tests.functional.security.traffic import Attempt, expect_all
 from tests.functional.verbs import World, allow
 
@@ -137,6 +140,22 @@ def test_a_connection_under_load_notices_no_change_that_leaves_it_allowed(three:
         told = stream.suffered
         assert (told.broken, told.lost) == ("", 0), told
         assert told.silence < 1, told
+
+
+def test_a_port_that_comes_back_to_its_groups_loses_nothing(three: World) -> None:
+    """A port goes through many sets of groups and then through the same again, seconds later, beside whom it talks to:
+    what the datapath has cached of a policy that was left must not stop it."""
+    blue = three.network("geneve")
+    members, *more = (three.group() for _ in range(6))
+    web = three.group(allow("tcp", 80, group=members), allow("udp", 1000, group=members))
+    server = three.port(blue, "hv1", security_groups=[web])
+    client = three.port(blue, "hv1", security_groups=[members])
+    sets = [some for size in range(4) for some in itertools.combinations(more, size)]
+    with Flood(Lane(client, server, 1000, True)) as flood:
+        for some in (*sets, *sets):
+            three.regroup(client, members, *some)
+            time.sleep(0.15)
+    assert not flood.wrong(), "\n".join(flood.wrong())
 
 
 def _with(world: World, group: str, *addresses: str) -> str:
