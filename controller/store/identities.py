@@ -67,13 +67,6 @@ def digest(groups: Groups) -> str:
     return hashlib.sha256(",".join(groups).encode()).hexdigest()
 
 
-def identity_of(transaction: Transaction, ids: Iterable[str]) -> tuple[int | None, dict[str, list[Object]]]:
-    """The number of one set and its new memberships; see `identities_of`. None for the empty set."""
-    groups = canonical(ids)
-    numbers, created = identities_of(transaction, [groups])
-    return numbers.get(groups), created
-
-
 def identities_of(transaction: Transaction, sets: Iterable[Iterable[str]]) -> Given:
     """The numbers of all `sets`, by `canonical`; the empty set has none. One statement if all are known, else four.
 

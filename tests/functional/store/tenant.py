@@ -207,7 +207,8 @@ class Tenant:
         def work(transaction: Transaction, was: Topics, now: Topics) -> None:
             was.update(self._meaning(transaction, [port], lock=True))
             _require(transaction, groups)
-            number, created = identities.identity_of(transaction, groups)
+            numbers, created = identities.identities_of(transaction, [groups])
+            number = numbers.get(identities.canonical(groups))
             transaction.execute(update(ports).where(ports.c.id == port).values(identity=number))
             now.update(created)
             now.update(self._meaning(transaction, [port]))

@@ -153,7 +153,8 @@ def test_who_comes_second_with_a_new_set_waits_for_the_first(postgres_tenant: Te
     group = tenant.group()
 
     def first(transaction: Transaction) -> int | None:
-        number, created = identities.identity_of(transaction, [group])
+        numbers, created = identities.identities_of(transaction, [[group]])
+        number = numbers[(group,)]
         tenant.record(transaction, {topic: (tuple(things), ()) for topic, things in created.items()})
         return number
 
