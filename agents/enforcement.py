@@ -20,7 +20,7 @@ from openflow.facts import Fact
 from openflow.incremental import Engine
 from openflow.pipeline import LARGEST_ZONE
 from selvedge.topics import group_topic
-from selvedge.topology import Binding, Endpoint, Group, Object, Ref, Rule
+from selvedge.topology import Binding, Endpoint, Object, Ref, Rule
 
 
 class Obstacle(NamedTuple):
@@ -124,7 +124,7 @@ class Enforcement:
             endpoint = self._engine.fact(Ref("endpoint", port))
             missing = self._missing(endpoint.groups) if isinstance(endpoint, Endpoint) else None
             return Obstacle(missing or "its security groups are not in force yet")
-        if self.zones.usable(port) is None and any(map(self._stateful, posture.groups)):
+        if self.zones.usable(port) is None:
             if self.zones.exhausted:
                 return Obstacle(f"all {LARGEST_ZONE} conntrack zones of this host are taken", failed=True)
             return Obstacle("its conntrack zone is not in Open vSwitch's database yet")
@@ -178,10 +178,6 @@ class Enforcement:
                     kind, _, name = topic.partition("/")
                     return f"the {kind} of group {name}, which rule {rule.id} names, have not come yet"
         return None
-
-    def _stateful(self, group: str) -> bool:
-        fact = self._engine.fact(Ref("group", group))
-        return isinstance(fact, Group) and fact.stateful
 
     def _synced(self, topic: str) -> bool:
         return topic in self._topics and self._topics[topic].synced

@@ -23,6 +23,8 @@ OPTION: Final = "tun_metadata0"
 
 FREE: Final = 1 << 16
 """In SOURCE_ZONE: nothing that the sender sends is judged."""
+STATELESS: Final = 1 << 17
+"""In either zone: the endpoint's groups are stateless; the zone puts fragments together, and remembers nothing."""
 
 LARGEST_ZONE: Final = FREE - 1
 """Of conntrack, whose zones have 16 bits; 0 is everybody's who names none."""

@@ -108,8 +108,13 @@ ITS_ADDRESS = Family(
 NO_ADDRESS = Family(ADDRESSED, "other", 0, "base", "no group's member is at the other side")
 
 ALWAYS_SENT = Family(EGRESS_TRACK, "basics", 100, "base", "ARP, DHCP requests, neighbour discovery, multicast reports")
-SENT_UNTRACKED = Family(EGRESS_TRACK, "stateless", 90, "base", "its groups are stateless: rules alone decide")
+SENT_UNTRACKED = Family(
+    EGRESS_TRACK, "stateless", 90, "base", "its groups are stateless: rules alone decide; but fragments are tracked"
+)
 SENT_TRACKED = Family(EGRESS_TRACK, "stateful", 80, "base", "which connection is it of, in the sender's zone")
+SENT_IN_PARTS = Family(
+    EGRESS_STATE, "stateless", 110, "base", "a fragment, and its sender's groups are stateless: rules alone decide"
+)
 SENT_RELATED = Family(EGRESS_STATE, "related", 100, "base", "ICMP errors about a connection")
 SENT_FORTH = Family(EGRESS_STATE, "forth", 100, "base", "the sender started the connection")
 SENT_BACK = Family(
@@ -134,6 +139,9 @@ SENT_NEW_FRAGMENT = Family(
     "base",
     "conntrack keeps fragments until all are there: each goes on by itself, or the first would take the last one's way",
 )
+SENT_KNOWN_FRAGMENT = Family(
+    EGRESS_VERDICT, "fragment", 105, "base", "allowed if all others of its datagram are, for which conntrack keeps it"
+)
 SENT_NEW = Family(EGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
 SENT_KNOWN = Family(EGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
 
@@ -146,9 +154,16 @@ SECURE_RECEIVER = Family(INGRESS_TRACK, "secure", 100, "endpoint", "rules decide
 FREE_RECEIVER = Family(INGRESS_TRACK, "free", 100, "endpoint", "port security is off: it gets everything")
 ALWAYS_GOT = Family(INGRESS_BASICS, "basics", 100, "base", "ARP, DHCP answers, neighbour discovery, multicast queries")
 GOT_UNTRACKED = Family(
-    INGRESS_BASICS, "stateless", 90, "base", "the receiver's groups are stateless: rules alone decide"
+    INGRESS_BASICS,
+    "stateless",
+    90,
+    "base",
+    "the receiver's groups are stateless: rules alone decide; but fragments are tracked",
 )
 GOT_TRACKED = Family(INGRESS_BASICS, "stateful", 80, "base", "which connection is it of, in the receiver's zone")
+GOT_IN_PARTS = Family(
+    INGRESS_STATE, "stateless", 110, "base", "a fragment, and its receiver's groups are stateless: rules alone decide"
+)
 GOT_RELATED = Family(INGRESS_STATE, "related", 100, "base", "ICMP errors about a connection")
 GOT_FORTH = Family(INGRESS_STATE, "forth", 100, "base", "the sender started the connection")
 GOT_BACK = Family(INGRESS_STATE, "back", 100, "base", "the receiver started the connection, and gets an answer")
@@ -165,6 +180,9 @@ GOT_FRAGMENT = Family(
 INGRESS_FRAGMENT_RULE = Family(INGRESS_FRAGMENTS, "rule", 100, "policy", "(policy, other side, protocol) is allowed")
 GOT_STATELESS = Family(INGRESS_VERDICT, "stateless", 120, "base", "allowed; there is no connection to remember")
 GOT_NEW = Family(INGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
+GOT_KNOWN_FRAGMENT = Family(
+    INGRESS_VERDICT, "fragment", 105, "base", "allowed if all others of its datagram are, for which conntrack keeps it"
+)
 GOT_KNOWN = Family(INGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
 
 INTERFACE = Family(OUTPUT, "interface", 100, "endpoint", "the endpoint's interface, once it is plugged")

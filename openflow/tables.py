@@ -33,9 +33,11 @@ REGISTERS: tuple[Register, ...] = (
     Register("VERDICT", VERDICT, "1: a rule allows the packet at this stage"),
     Register("POLICY", POLICY, "whose rules apply at this stage: the identity of the sender's or receiver's groups"),
     Register("REMOTE", REMOTE, "the identity of the other side at this stage; 0: none"),
-    Register("SOURCE_ZONE", SOURCE_ZONE, "the conntrack zone of a sender here; 0: its groups are stateless", bits=16),
+    Register("SOURCE_ZONE", SOURCE_ZONE, "the conntrack zone of a sender here", bits=16),
     Register("SOURCE_FREE", SOURCE_ZONE, "1: the sender is here and its port security is off", 16, 1),
-    Register("DESTINATION_ZONE", DESTINATION_ZONE, "the receiver's conntrack zone; 0: its groups are stateless"),
+    Register("SOURCE_STATELESS", SOURCE_ZONE, "1: the sender's groups are stateless: only fragments are tracked", 17, 1),
+    Register("DESTINATION_ZONE", DESTINATION_ZONE, "the receiver's conntrack zone", bits=16),
+    Register("DESTINATION_STATELESS", DESTINATION_ZONE, "1: the receiver's groups are stateless", 17, 1),
     Register("SOURCE_POLICY", SOURCE_POLICY, "the policy in force for the sender"),
     Register("OPTION.destination", OPTION, "in a Geneve packet: the receiving endpoint's key; 0: all it concerns"),
     Register("OPTION.identity", OPTION, "in a Geneve packet: the sender's identity", 32),
@@ -54,6 +56,8 @@ _RULES = _fields(
     f"{POLICY} {REMOTE} conj_id ct_state eth_type ip_proto ip_frag ipv4_src ipv4_dst ipv6_src ipv6_dst "
     "tcp_src tcp_dst udp_src udp_dst sctp_src sctp_dst icmpv4_type icmpv4_code icmpv6_type icmpv6_code"
 )
+
+_STATE = _fields("ct_state eth_type ip_proto ip_frag")
 
 _FRAGMENTS = _fields(
     f"{POLICY} {REMOTE} ct_state ct_nw_proto ct_nw_src ct_nw_dst ct_ipv6_src ct_ipv6_dst "
@@ -153,7 +157,7 @@ EGRESS_TRACK = Table(
     50,
     "EGRESS_TRACK",
     "the sender's policy and connections; what every endpoint may send is delivered",
-    matches=_fields(f"{SOURCE_ZONE} eth_type ip_proto udp_src udp_dst icmpv6_type"),
+    matches=_fields(f"{SOURCE_ZONE} eth_type ip_proto ip_frag udp_src udp_dst icmpv6_type"),
     writes=_fields(POLICY),
     next=(58, 60),
     resubmits=(55,),
@@ -163,7 +167,7 @@ EGRESS_STATE = Table(
     52,
     "EGRESS_STATE",
     "a connection that the sender started is judged by its egress rules, one that it accepted by its ingress rules",
-    matches=_fields("ct_state"),
+    matches=_STATE | {SOURCE_ZONE},
     writes=_fields(REMOTE),
     next=(58, 60),
     resubmits=(55, 75),
@@ -187,7 +191,7 @@ EGRESS_FRAGMENTS = Table(
 EGRESS_VERDICT = Table(
     58,
     "EGRESS_VERDICT",
-    "what a rule allows is delivered; a connection that begins is remembered",
+    "what a rule allows is delivered, fragments once all of them are; a connection that begins is remembered",
     matches=_fields(f"{VERDICT} {SOURCE_ZONE} ct_state eth_type ip_frag"),
     writes=_fields(VERDICT),
     next=(60,),
@@ -215,7 +219,7 @@ INGRESS_BASICS = Table(
     71,
     "INGRESS_BASICS",
     "what every endpoint gets passes; its connections",
-    matches=_fields(f"{DESTINATION_ZONE} eth_type ip_proto udp_src udp_dst icmpv6_type"),
+    matches=_fields(f"{DESTINATION_ZONE} eth_type ip_proto ip_frag udp_src udp_dst icmpv6_type"),
     next=(78, 80),
     resubmits=(75,),
     tracks=(72,),
@@ -224,7 +228,7 @@ INGRESS_STATE = Table(
     72,
     "INGRESS_STATE",
     "a connection that the receiver accepts is judged by its ingress rules, one that it started by its egress rules",
-    matches=_fields("ct_state"),
+    matches=_STATE | {DESTINATION_ZONE},
     next=(78, 80),
     resubmits=(55, 75),
 )
@@ -247,8 +251,8 @@ INGRESS_FRAGMENTS = Table(
 INGRESS_VERDICT = Table(
     78,
     "INGRESS_VERDICT",
-    "what a rule allows reaches the interface; a connection that begins is remembered",
-    matches=_fields(f"{VERDICT} {DESTINATION_ZONE} ct_state eth_type"),
+    "what a rule allows reaches the interface, fragments once all of them do; a connection that begins is remembered",
+    matches=_fields(f"{VERDICT} {DESTINATION_ZONE} ct_state eth_type ip_frag"),
     writes=_fields(VERDICT),
     next=(80,),
     commits=True,

@@ -21,7 +21,10 @@ from selvedge.topology import Endpoint
 
 
 class Judged(NamedTuple):
-    """By which policy an endpoint is judged, in which conntrack zone (0: it needs none), and as whom it sends."""
+    """By which policy an endpoint is judged, in which conntrack zone, and as whom it sends.
+
+    `zone` is as the pipeline's registers have it, with STATELESS if nothing of it is tracked but fragments.
+    """
 
     policy: int
     zone: int
@@ -56,8 +59,10 @@ def _judged(view: View, endpoint: Endpoint) -> Judged | None:
     if posture is None:
         return None
     tracks = view.tracks(posture.groups)
-    zone = view.zone(endpoint.id) if tracks else 0
-    return None if tracks is None or zone is None else Judged(posture.policy, zone, posture.sends)
+    zone = view.zone(endpoint.id)
+    if tracks is None or zone is None:
+        return None
+    return Judged(posture.policy, zone if tracks else p.STATELESS | zone, posture.sends)
 
 
 def _free(cookie: int, ofport: int | None, itself: tuple[Action, ...], here: packets.Terms) -> list[Flow]:

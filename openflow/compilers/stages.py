@@ -4,6 +4,11 @@ Both do the same: what every endpoint may send or get passes; conntrack tells of
 zone of the endpoint whose stage it is; rules are looked up by who started that connection, since they are about
 connections; and what they allow goes on, remembered if it is the first packet.
 
+Fragments go through the tracker twice, whether the groups are stateful or not: first so that each is judged by itself,
+and again when the rules allow it. There it waits for the others of its datagram: so if one falls, all do. (What a
+stateless group must take of fragments that the tracker calls invalid are answers by ICMP, which nobody asked for in its
+zone; that a fragment is too small for the tracker looks the same.)
+
 The rules' tables are looked up by resubmit and say no more than VERDICT, which is 0 again when a packet goes on: so a
 packet that is copied on its way (to several claimants of a MAC) is judged anew each time.
 """
@@ -22,6 +27,18 @@ RELATED: Final = (CT_TRK | CT_REL, _KNOWN)
 FORTH: Final = (CT_TRK, _KNOWN | CT_RPL)
 BACK: Final = (CT_TRK | CT_RPL, _KNOWN | CT_RPL)
 NEW: Final = (CT_TRK | CT_NEW, CT_TRK | CT_NEW)
+
+STATEFUL: Final = (0, p.STATELESS)
+"""In a zone's register."""
+STATELESS: Final = (p.STATELESS, p.STATELESS)
+VALID: Final = (CT_TRK, CT_TRK | CT_INV)
+INVALID: Final = (CT_TRK | CT_INV, CT_TRK | CT_INV)
+UNASKED: Final = (
+    {**packets.IPV4, "ip_proto": 1},
+    {**packets.IPV6, "ip_proto": 58},
+    {**packets.IPV6, "ip_frag": packets.LATER_FRAGMENT},
+)
+"""What may be an answer by ICMP, in fragments. Later ones of IPv6 show no protocol."""
 
 ALLOWED: Final[packets.Terms] = {p.VERDICT: 1}
 DONE: Final = SetField(p.VERDICT, 0)
@@ -53,10 +70,13 @@ def _sent() -> Iterator[Flow]:
     # The policy must be set again for each copy: the receiver's stage has put its own there.
     policy = Move(p.SOURCE_POLICY, p.POLICY, 32)
     for ip in (packets.IPV4, packets.IPV6):
-        untracked = {**ip, p.SOURCE_ZONE: 0}
+        untracked = {**ip, "ip_frag": packets.WHOLE, p.SOURCE_ZONE: STATELESS}
         yield p.SENT_UNTRACKED.flow(cookie, untracked, (policy, RULES_OF_ITS_OWN), goto=p.EGRESS_VERDICT)
         track = Track(p.SOURCE_ZONE, p.EGRESS_STATE.number)
         yield p.SENT_TRACKED.flow(cookie, ip, (policy, track))
+    for terms in ({"ct_state": VALID}, *({**unasked, "ct_state": INVALID} for unasked in UNASKED)):
+        stateless = {**terms, p.SOURCE_ZONE: STATELESS}
+        yield p.SENT_IN_PARTS.flow(cookie, stateless, (RULES_OF_ITS_OWN,), goto=p.EGRESS_VERDICT)
     receiver = Move(p.DESTINATION_IDENTITY, p.REMOTE, 32)
     yield p.SENT_RELATED.flow(cookie, {"ct_state": RELATED}, goto=p.DELIVER)
     yield p.SENT_FORTH.flow(cookie, {"ct_state": FORTH}, (RULES_OF_ITS_OWN,), goto=p.EGRESS_VERDICT)
@@ -64,12 +84,16 @@ def _sent() -> Iterator[Flow]:
     for ip in (packets.IPV4, packets.IPV6):
         later = {**ip, "ip_frag": packets.LATER_FRAGMENT}
         yield p.SENT_FRAGMENT.flow(cookie, later, (Resubmit(p.EGRESS_FRAGMENTS.number),))
-    yield p.SENT_STATELESS.flow(cookie, {**ALLOWED, p.SOURCE_ZONE: 0}, (DONE,), goto=p.DELIVER)
     for ip in (packets.IPV4, packets.IPV6):
-        new = {**ALLOWED, **ip, "ct_state": NEW}
+        whole, fragment = ({**ALLOWED, **ip, "ip_frag": which} for which in (packets.WHOLE, packets.FRAGMENT))
+        yield p.SENT_STATELESS.flow(cookie, {**whole, p.SOURCE_ZONE: STATELESS}, (DONE,), goto=p.DELIVER)
+        new = {"ct_state": NEW, p.SOURCE_ZONE: STATEFUL}
+        remember = Track(p.SOURCE_ZONE, commit=True)
+        yield p.SENT_NEW.flow(cookie, {**whole, **new}, (remember, DONE), goto=p.DELIVER)
         one_by_one = Track(p.SOURCE_ZONE, p.DELIVER.number, commit=True)
-        yield p.SENT_NEW_FRAGMENT.flow(cookie, {**new, "ip_frag": packets.FRAGMENT}, (DONE, one_by_one))
-        yield p.SENT_NEW.flow(cookie, new, (Track(p.SOURCE_ZONE, commit=True), DONE), goto=p.DELIVER)
+        yield p.SENT_NEW_FRAGMENT.flow(cookie, {**fragment, **new}, (DONE, one_by_one))
+        one_by_one = Track(p.SOURCE_ZONE, p.DELIVER.number)
+        yield p.SENT_KNOWN_FRAGMENT.flow(cookie, fragment, (DONE, one_by_one))
     yield p.SENT_KNOWN.flow(cookie, ALLOWED, (DONE,), goto=p.DELIVER)
 
 
@@ -83,17 +107,24 @@ def _got() -> Iterator[Flow]:
     ):
         yield p.ALWAYS_GOT.flow(cookie, basics, goto=p.OUTPUT)
     for ip in (packets.IPV4, packets.IPV6):
-        untracked = {**ip, p.DESTINATION_ZONE: 0}
+        untracked = {**ip, "ip_frag": packets.WHOLE, p.DESTINATION_ZONE: STATELESS}
         yield p.GOT_UNTRACKED.flow(cookie, untracked, (RULES_OF_OTHERS,), goto=p.INGRESS_VERDICT)
         yield p.GOT_TRACKED.flow(cookie, ip, (Track(p.DESTINATION_ZONE, p.INGRESS_STATE.number),))
+    for terms in ({"ct_state": VALID}, *({**unasked, "ct_state": INVALID} for unasked in UNASKED)):
+        stateless = {**terms, p.DESTINATION_ZONE: STATELESS}
+        yield p.GOT_IN_PARTS.flow(cookie, stateless, (RULES_OF_OTHERS,), goto=p.INGRESS_VERDICT)
     yield p.GOT_RELATED.flow(cookie, {"ct_state": RELATED}, goto=p.OUTPUT)
     yield p.GOT_FORTH.flow(cookie, {"ct_state": FORTH}, (RULES_OF_OTHERS,), goto=p.INGRESS_VERDICT)
     yield p.GOT_BACK.flow(cookie, {"ct_state": BACK}, (RULES_OF_ITS_OWN,), goto=p.INGRESS_VERDICT)
     for ip in (packets.IPV4, packets.IPV6):
         later = {**ip, "ip_frag": packets.LATER_FRAGMENT}
         yield p.GOT_FRAGMENT.flow(cookie, later, (Resubmit(p.INGRESS_FRAGMENTS.number),))
-    yield p.GOT_STATELESS.flow(cookie, {**ALLOWED, p.DESTINATION_ZONE: 0}, (DONE,), goto=p.OUTPUT)
     for ip in (packets.IPV4, packets.IPV6):
+        whole, fragment = ({**ALLOWED, **ip, "ip_frag": which} for which in (packets.WHOLE, packets.FRAGMENT))
+        yield p.GOT_STATELESS.flow(cookie, {**whole, p.DESTINATION_ZONE: STATELESS}, (DONE,), goto=p.OUTPUT)
+        new = {"ct_state": NEW, p.DESTINATION_ZONE: STATEFUL}
         remember = Track(p.DESTINATION_ZONE, commit=True)
-        yield p.GOT_NEW.flow(cookie, {**ALLOWED, **ip, "ct_state": NEW}, (remember, DONE), goto=p.OUTPUT)
+        yield p.GOT_NEW.flow(cookie, {**ALLOWED, **ip, **new}, (remember, DONE), goto=p.OUTPUT)
+        together = Track(p.DESTINATION_ZONE)
+        yield p.GOT_KNOWN_FRAGMENT.flow(cookie, fragment, (together, DONE), goto=p.OUTPUT)
     yield p.GOT_KNOWN.flow(cookie, ALLOWED, (DONE,), goto=p.OUTPUT)

@@ -36,7 +36,7 @@ def ask(source: Vm, target: Vm, port: int, size: int, version: int) -> int:
 @pytest.mark.parametrize("where", ("hv1", "hv2"))
 def test_fragments_pass_or_fall_with_their_first(three: World, stateful: bool, where: str) -> None:
     """A datagram of five fragments to an allowed port arrives whole, whatever order they come in; to another port of
-    the same protocol nothing comes of it, and its first fragment is heard by nobody. Both families."""
+    the same protocol none of its fragments is heard by anybody. Both families."""
     blue = three.network("geneve")
     rules = [allow("udp", 4000, version=version) for version in (4, 6)]
     web = three.group(*rules, stateful=stateful)
@@ -59,7 +59,7 @@ def test_fragments_pass_or_fall_with_their_first(three: World, stateful: bool, w
                     continue
                 with pytest.raises(TimeoutError):
                     ear.recv(65535)
-                assert parts[0] not in drain(wire)
+                assert not [part for part in drain(wire) if part in parts]
 
 
 def test_without_its_first_fragment_nothing_is_made_of_the_rest(three: World) -> None:

@@ -295,11 +295,15 @@ def test_a_storm_of_everything_leaves_every_log_whole(tenant: Tenant) -> None:
     world = World(tenant)
     names = ("group", "rule", "remote", "unrule", "port", "ports", "regroup", "unport", "ungroup", "sweep")
 
+    done: Counter[str] = Counter()
+
     def work(number: int) -> None:
         draw = random.Random(number)
         for _ in range(40):
             step = draw.choice(names), draw.randrange(30), draw.randrange(30)
-            outcome(lambda step=step: world.take(*step))  # type: ignore[misc]
+            if outcome(lambda step=step: world.take(*step)) is None:  # type: ignore[misc]
+                done[step[0]] += 1
 
     at_once(work)
-    assert len(world.ports) > 50
+    # How many are refused depends on who is first; but no kind of work is always.
+    assert {"group", "rule", "remote", "port", "ports"} <= done.keys()
