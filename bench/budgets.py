@@ -42,7 +42,7 @@ BUDGETS = (
     Budget("security", "rule_changed_flow_mods", {}, "max", 20),
     Budget("security", "rule_changed_ms", {"ports": 1000}, "median", 50),
     Budget("members", "added_policy_flow_mods", {}, "max", 0),
-    Budget("members", "added_flow_mods", {"network": "geneve"}, "max", 2),
+    Budget("members", "added_flow_mods", {}, "max", 2),
     *(
         Budget("policy-traffic", "masks", {"where": where, "host": host, "groups": groups}, "median", limit)
         for where, host, limit in (("across", "hv1", 7), ("across", "hv2", 9), ("same", "hv1", 11))

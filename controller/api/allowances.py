@@ -54,8 +54,8 @@ def protocol(value: Any) -> str | None:
             return None
         if text in PROTOCOLS:
             return text
-        if _NUMBER.fullmatch(text.strip()) and int(text) <= 255:
-            return str(int(text))
+        if _NUMBER.fullmatch(text.strip()) and int(text.strip()) <= 255:
+            return str(int(text.strip()))
     raise SecurityGroupRuleInvalidProtocol(protocol=value, values=(None, "any", *PROTOCOLS))
 
 

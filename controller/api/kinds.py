@@ -50,9 +50,10 @@ def integer(low: int = -_LARGEST, high: int = _LARGEST) -> Kind:
     def kind(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise Unfit(f"{shown(value)} is not an integer")
-        if isinstance(value, str) and not _INTEGER.fullmatch(value.strip()):
+        text = str(value).strip()  # which takes more for space than int() does
+        if not _INTEGER.fullmatch(text):
             raise Unfit(f"{shown(value)} is not an integer")
-        number = int(value)
+        number = int(text)
         if number < low:
             raise Unfit(f"{shown(value)} is too small - must be at least '{low}'")
         if number > high:

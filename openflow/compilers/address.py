@@ -1,4 +1,7 @@
-"""An IP address on a segment: who has it is answered at the requester's own switch, for local and remote owners alike.
+"""An IP address on a segment: who has it is answered at the requester's own switch, in overlays for remote owners too.
+
+On a provider segment, where strangers live, requests go onto the wire anyway, and a remote owner answers from there: a
+flow less for each.
 
 Only when exactly one endpoint claims it, by a fixed IP. An address that several claim (a fixed IP and somebody's pair,
 or two pairs: a virtual IP that moves), or that a pair alone names, belongs to whoever answers: requests are flooded.
@@ -10,6 +13,7 @@ from openflow import pipeline as p
 from openflow.compilers import packets
 from openflow.flow import Action, Flow, InPort, Move, Resubmit, SetField
 from openflow.relations import Claim, Node, View
+from selvedge.topology import OVERLAYS
 
 
 def compile_address(view: View, owner: Node) -> list[Flow]:
@@ -23,6 +27,8 @@ def compile_address(view: View, owner: Node) -> list[Flow]:
     if served is None:
         return []
     me, segment = served
+    if claim.host != me.host and segment.kind not in OVERLAYS:
+        return []
     cookie = p.cookie(p.Kind.ENDPOINT, claim.key)
     if version == 6:
         asked = {p.SEGMENT: segment.key, **packets.SOLICITATION, "nd_target": value}

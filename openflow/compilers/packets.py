@@ -23,7 +23,7 @@ MLDV2_REPORT: Final = 143
 """ICMPv6 types (RFC 4861, RFC 2710, RFC 3810)."""
 
 
-WHOLE: Final = (0, 1)
+WHOLE: Final = 0
 """`ip_frag` (ovs-fields(7)): no fragment."""
 FRAGMENT: Final = (1, 1)
 """`ip_frag` (ovs-fields(7)): any fragment."""

@@ -2,11 +2,13 @@
 
 import pytest
 
-from selvedge.topology import SegmentKind
+from selvedge.topology import Endpoint, SegmentKind
 from tests.interpreter import Fabric
 from tests.packets import BROADCAST, advertise, arp, ip, lla, solicit
 
 VIP = "10.0.0.100"
+OWNERS: dict[SegmentKind, str] = {"geneve": "bc", "vxlan": "bc", "vlan": "b"}
+"""Of whom a's own switch answers: a provider's wire is asked for who is elsewhere."""
 
 
 class Asked:
@@ -20,13 +22,18 @@ class Asked:
         self.a = self.fabric.port("a", "net", "hv1", "10.0.0.1", "fd00::1")
         self.b = self.fabric.port("b", "net", "hv1", "10.0.0.2", "fd00::2")
         self.c = self.fabric.port("c", "net", "hv2", "10.0.0.3", "fd00::3")
+        self.kind = kind
+
+    def owners(self) -> list[Endpoint]:
+        """Those whom a is answered for at its own switch."""
+        return [getattr(self, name) for name in OWNERS[self.kind]]
 
 
-@pytest.mark.parametrize("kind", ["geneve", "vxlan", "vlan"])
+@pytest.mark.parametrize("kind", OWNERS)
 def test_an_arp_request_is_answered_where_it_is_asked(kind: SegmentKind) -> None:
     """a asks for b and for c: it gets the reply itself, and nobody hears of it. A unicast request likewise."""
     asked = Asked(kind)
-    for owner in (asked.b, asked.c):
+    for owner in asked.owners():
         for destination in (BROADCAST, owner):
             [arrival] = asked.fabric.send("a", arp(asked.a, "10.0.0.1", owner.addresses[0], dst=destination))
             assert arrival.port == "a"
@@ -36,11 +43,11 @@ def test_an_arp_request_is_answered_where_it_is_asked(kind: SegmentKind) -> None
     assert asked.fabric.wire == [] and asked.fabric.tunnelled == []
 
 
-@pytest.mark.parametrize("kind", ["geneve", "vxlan", "vlan"])
+@pytest.mark.parametrize("kind", OWNERS)
 def test_a_neighbour_solicitation_is_answered_where_it_is_asked(kind: SegmentKind) -> None:
     """a solicits b and c, from its global and its link-local address: an advertisement of theirs comes back to it."""
     asked = Asked(kind)
-    for owner in (asked.b, asked.c):
+    for owner in asked.owners():
         target = owner.addresses[1]
         for source in ("fd00::1", lla(asked.a)):
             [arrival] = asked.fabric.send("a", solicit(asked.a, source, target))
@@ -50,6 +57,15 @@ def test_a_neighbour_solicitation_is_answered_where_it_is_asked(kind: SegmentKin
             # In Open vSwitch a packet has one link-layer option: what the solicitation's was, the answer has no more.
             came = {name: value for name, value in arrival.packet.items() if name != "nd_sll"}
             assert came == {**answer, **options}
+
+
+def test_who_is_elsewhere_on_a_wire_is_asked_over_it() -> None:
+    """On a VLAN a's question for c goes to the local members and onto the wire, where c hears it and answers."""
+    asked = Asked("vlan")
+    a = asked.a
+    for question in (arp(a, "10.0.0.1", "10.0.0.3"), solicit(a, "fd00::1", "fd00::3")):
+        assert asked.fabric.reached("a", question) == ["b", "c"]
+        assert len(asked.fabric.wire) == 1
 
 
 def test_questions_that_travel() -> None:
