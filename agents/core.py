@@ -6,7 +6,8 @@ known, so that a controller reads a snapshot while flows are still being compile
 the engine's function of the facts, the programmer sends the difference.
 
 Nothing is sent to the switch before the agent knows all it should: what is plugged (the database is loaded) and what
-that means (every needed topic was answered). Until then the flows of a former life stay as they are.
+that means (every needed topic was answered). Until then the flows of a former life stay as they are. When no controller
+answers, what a former life knew has to do (`agents.headless`).
 
 What goes in and comes out is declared in `agents.effects`. Which security is in force is decided by
 `agents.enforcement`. What a port is at the moment, and why, is said by `agents.conditions` and kept by `agents.states`;
@@ -20,11 +21,13 @@ from collections.abc import Iterable, Iterator
 from agents import bridge, report
 from agents.calls import Answer
 from agents.conditions import Conditions, Settings, named
-from agents.effects import Announce, Call, Effect, Event, Submit, Warm
+from agents.effects import Announce, Call, Effect, Event, Remember, Submit, Warm
 from agents.enforcement import Enforcement
+from agents.headless import Headless
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
+from agents.remembered import Memory
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.states import States
 from agents.topics import Change, Topics
@@ -51,12 +54,13 @@ REFUSED_RETRY = 5.0
 class Core:
     """All state of the agent. One thread calls it; `agents.report` reads it."""
 
-    def __init__(self, settings: Settings, now: float) -> None:
+    def __init__(self, settings: Settings, now: float, memory: Memory | None = None) -> None:
         self.settings = settings
         self.inventory = Inventory(settings.integration_bridge)
         self.engine = Engine()
         self.programmer = Programmer()
         self.topics = Topics()
+        self.headless = Headless(memory, settings.host, self.topics, now)
         self.wiring = Wiring()
         self.claims = Claims()
         self.bindings: dict[str, Binding] = {}
@@ -101,6 +105,8 @@ class Core:
         self._claim_pause = CLAIM_RETRY
         self._claim_due: float | None = None
         self.engine.apply([Self(settings.host, settings.tunnel_ip)])
+        if memory is not None:
+            self._apply(self.topics.restore(memory.snapshots))
 
     # --- in
 
@@ -108,7 +114,11 @@ class Core:
         """Take events in their order, then do what is due at `now`. The caller must exhaust the iterator."""
         for event in events:
             self._take(event, now)
+        if self._loaded and not self._released:
+            self.headless.consider(now)
         self._enforce(now)
+        if ((records := self.topics.history()) or self.headless.news()) and self.headless.keeping:
+            yield Remember(records)  # before anything follows from it
         yield from self._ask(now)
         yield from self.upkeep.transactions(now)
         self._compile()
@@ -123,7 +133,9 @@ class Core:
             self.states.recheck_all()
             self._judge()
             self.states.here_before()
-        if packets := tuple(self.states.announcements(self.engine)):
+            self.headless.settled()
+            yield Remember(())
+        if self.settled and (packets := tuple(self.states.announcements(self.engine))):
             yield Announce(packets)
         yield from self._tell()
         self._news.tell()
@@ -132,6 +144,8 @@ class Core:
         """When `step` has something to do even if nothing happens; None: never."""
         times = [self._report_due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
         times.append(self.programmer.next_retry())
+        if self._loaded and not self._released:
+            times.append(self.headless.deadline())
         if self._connection is not None:
             times.append(self.enforcement.zones.deadline())
         if self._may_subscribe and (due := self.topics.deadline()) is not None:
@@ -290,8 +304,8 @@ class Core:
 
     def _compile(self) -> None:
         """Nothing is compiled before all is known: what comes in pieces would be compiled piece by piece."""
-        known = self._reported and self._loaded and self.topics.synced and not self.enforcement.zones.writing
-        if not (known or self._released):
+        known = (self._reported and self.topics.synced) or self.topics.relying
+        if not (known and self._loaded and not self.enforcement.zones.writing) and not self._released:
             return
         delta = self.engine.recompute()
         if delta:
@@ -346,7 +360,7 @@ class Core:
         if self.conditions.problems != self.upkeep.problems:
             self.conditions.problems = self.upkeep.problems
             self.states.recheck_all()
-        if self.settled:
+        if self.settled or self.topics.relying:
             self.states.judge()
 
     # --- the controllers
@@ -378,6 +392,7 @@ class Core:
             self.troubles[answer.kind] = str(answer.error)
         else:
             self.troubles.pop(answer.kind, None)
+        self.headless.answered(now)
         reply = answer.reply
         match answer.kind:
             case "report":
@@ -402,6 +417,8 @@ class Core:
         self._reported = True
         self._report_due = now + self.settings.report_interval
         self.topics.suspect(answer.request.topics, answer.reply.stale, now)
+        if not answer.reply.stale and self.settled:
+            self.headless.confirmed()
         self.wiring.retry()
         self._offer(self.claims.again(unbound=True))
 

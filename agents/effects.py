@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from agents.calls import Answer, Kind, Question
 from agents.ovsdb import DatabaseEvent, Operations
+from agents.remembered import Record
 from agents.session import FeedEvent
 from openflow.announce import Packet
 from openflow.batch import Batch, Flush, SwitchEvent
@@ -19,6 +20,12 @@ class Call(NamedTuple):
 
     kind: Kind
     request: Question
+
+
+class Remember(NamedTuple):
+    """Write this to the last known topology on disk, before the effects that follow. Nothing: it was confirmed."""
+
+    records: tuple[Record, ...]
 
 
 class Transact(NamedTuple):
@@ -47,4 +54,4 @@ class Announce(NamedTuple):
     packets: tuple[Packet, ...]
 
 
-Effect = Call | Transact | Submit | Warm | Announce
+Effect = Call | Remember | Transact | Submit | Warm | Announce

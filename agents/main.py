@@ -19,10 +19,13 @@ from typing import Any
 from agents.calls import Calls, Kind, Question
 from agents.conditions import Settings
 from agents.core import Core
+from agents.journal import NAME, Journal
 from agents.mirror import COLUMNS
 from agents.ovsdb import Database, Operations
 from agents.reactor import STOP, Queue, Reactor
+from agents.remembered import Record
 from agents.session import Session
+from agents.topics import Topics
 from agents.underlay import Underlay
 from openflow.announce import Packet
 from openflow.batch import Batch, Flush
@@ -46,6 +49,7 @@ class IOThreads:
     session: Session
     calls: Calls
     underlay: Underlay
+    journal: Journal
 
     def start(self) -> None:
         """The slowest first: calls import oslo.messaging."""
@@ -54,6 +58,7 @@ class IOThreads:
         self.switch.start()
         self.session.start()
         self.underlay.start()
+        self.journal.start()
 
     def stop(self) -> None:
         self.calls.stop()
@@ -61,6 +66,7 @@ class IOThreads:
         self.database.stop()
         self.session.stop()
         self.switch.stop()
+        self.journal.stop()
 
     def transact(self, tag: str, operations: Operations) -> None:
         self.database.transact(tag, operations)
@@ -76,6 +82,9 @@ class IOThreads:
 
     def warm(self, peers: frozenset[str], again: bool) -> None:
         self.underlay.want(peers, again)
+
+    def remember(self, records: tuple[Record, ...], topics: Topics) -> None:
+        self.journal.append(records, topics.snapshots)
 
     def counters(self) -> dict[str, int]:
         feed, calls = self.session.counters, self.calls.counters
@@ -94,6 +103,7 @@ class IOThreads:
             "switch_connects": self.switch.counters.connects,
             "ovsdb_transactions": self.database.transactions,
             "underlay_probes": self.underlay.probes,
+            **{f"topology_{what}": count for what, count in self.journal.counters.items()},
         }
 
 
@@ -132,12 +142,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         switch=Switch(str(rundir / f"{chosen.integration_bridge}.mgmt"), events.put, option=GENEVE_OPTION),
         session=Session(conf.transport_url, chosen.host, events.put),
         underlay=Underlay(),
+        journal=Journal(Path(conf.agent.state_dir) / NAME, chosen.host),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(STOP))
     threads.start()
     LOG.info("host %s, bridge %s in %s", chosen.host, chosen.integration_bridge, rundir)
-    Reactor(Core(chosen, time.monotonic()), events, threads, Path(conf.agent.state_dir)).run()
+    core = Core(chosen, time.monotonic(), threads.journal.read())
+    Reactor(core, events, threads, Path(conf.agent.state_dir)).run()
     threads.stop()
     LOG.info("stopped; flows stay as they are")
     return 0

@@ -22,8 +22,10 @@ import msgspec
 from agents import report
 from agents.calls import Kind, Question
 from agents.core import Core
-from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Effect, Event, Remember, Submit, Transact, Warm
 from agents.ovsdb import Operations
+from agents.remembered import Record
+from agents.topics import Topics
 from openflow import announce
 from openflow.announce import Packet
 from openflow.batch import Batch, Flush
@@ -51,6 +53,7 @@ class Threads(Protocol):
     def call(self, kind: Kind, request: Question) -> None: ...
     def warm(self, peers: frozenset[str], again: bool) -> None: ...
     def send(self, packet: Packet) -> None: ...
+    def remember(self, records: tuple[Record, ...], topics: Topics) -> None: ...
     def counters(self) -> dict[str, int]: ...
 
 
@@ -111,6 +114,8 @@ class Reactor:
                 self._threads.submit(order)
             case Call(kind, request):
                 self._threads.call(kind, request)
+            case Remember(records):
+                self._threads.remember(records, self._core.topics)
             case Transact(tag, operations):
                 self._threads.transact(tag, operations)
             case Warm(peers, again):

@@ -72,6 +72,7 @@ def failures(core: "Core") -> dict[str, str]:
 def problems(core: "Core") -> list[str]:
     """What an operator has to mend, one line each."""
     lines = [f"{problem.subject}: {problem.reason}" for problem in core.upkeep.problems]
+    lines += [core.headless.problem] if core.headless.problem is not None else []
     lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
     if exhausted := core.enforcement.zones.exhausted:
         lines.append(f"conntrack zones: all {LARGEST_ZONE} are taken, and {exhausted} ports have none")
@@ -93,6 +94,9 @@ def status(core: "Core") -> dict[str, Any]:
     return {
         "host": core.settings.host,
         "in_sync": core.in_sync,
+        "headless": core.headless.running,
+        "last_known": core.headless.of,
+        "snapshots": core.topics.counters.snapshots,
         "flows": core.programmer.flows,
         "groups": core.programmer.groups,
         "counts": counts(core),

@@ -35,7 +35,9 @@ REGISTERS: tuple[Register, ...] = (
     Register("REMOTE", REMOTE, "the identity of the other side at this stage; 0: none"),
     Register("SOURCE_ZONE", SOURCE_ZONE, "the conntrack zone of a sender here", bits=16),
     Register("SOURCE_FREE", SOURCE_ZONE, "1: the sender is here and its port security is off", 16, 1),
-    Register("SOURCE_STATELESS", SOURCE_ZONE, "1: the sender's groups are stateless: only fragments are tracked", 17, 1),
+    Register(
+        "SOURCE_STATELESS", SOURCE_ZONE, "1: the sender's groups are stateless: only fragments are tracked", 17, 1
+    ),
     Register("DESTINATION_ZONE", DESTINATION_ZONE, "the receiver's conntrack zone", bits=16),
     Register("DESTINATION_STATELESS", DESTINATION_ZONE, "1: the receiver's groups are stateless", 17, 1),
     Register("SOURCE_POLICY", SOURCE_POLICY, "the policy in force for the sender"),

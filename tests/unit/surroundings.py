@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from agents import remembered
 from agents.calls import Answer
 from agents.conditions import Settings
 from agents.core import Core
-from agents.effects import Announce, Call, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Event, Remember, Submit, Transact, Warm
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.zones import KEY
@@ -293,13 +294,18 @@ class World:
         """The MACs of which the agent told the wire that they are here."""
         self.ofports = 10
         self.connected = False
+        self.disk = b""
+        """The agent's last known topology."""
+        self.unanswered: list[Call] | None = None
+        """What was asked while no controller is there."""
         self.start()
 
     def start(self) -> None:
         """The agent (re)starts: what it asked before is nobody's business any more, the broker's queue stays."""
         keep = self.queues.get("feed", deque())
         self.queues.clear()
-        self.core = Core(SETTINGS, self.now)
+        self.unanswered = None if self.unanswered is None else []
+        self.core = Core(SETTINGS, self.now, remembered.read(self.disk, HERE) if self.disk else None)
         self._seen = self.rows.snapshot()
         self.say("database", Loaded(self.rows.initial()))
         self.say("feed", FeedUp(fresh=not self.controller.bound))
@@ -347,12 +353,23 @@ class World:
         self.say("feed", FeedDown("gone"))
         self.say("feed", FeedUp(fresh))
 
+    def controllers_go(self) -> None:
+        """Nobody answers from now on."""
+        self.unanswered = self.unanswered or []
+
+    def controllers_come(self) -> None:
+        """They are back, and are asked all that waits."""
+        waiting, self.unanswered = self.unanswered or [], None
+        for call in waiting:
+            self._perform(call)
+
     # --- running
 
     def step(self, events: list[Event]) -> list[Any]:
         effects = []
         for effect in self.core.step(events, self.now):
-            effects.append(effect)
+            if not isinstance(effect, Remember):  # which concerns nobody outside
+                effects.append(effect)
             self._perform(effect)
         for port in self.core.bindings:
             zone = self.core.engine.fact(Ref("zone", port))
@@ -374,6 +391,12 @@ class World:
 
     def _perform(self, effect: Any) -> None:
         match effect:
+            case Call() if self.unanswered is not None:
+                self.unanswered.append(effect)
+            case Remember(records) if self.disk:
+                self.disk += remembered.tail(records)
+            case Remember():
+                self.disk = remembered.base(HERE, self.core.topics.snapshots())
             case Call(kind, request):
                 self.say(kind, Answer(kind, request, self.controller.call(request), None))
             case Submit(order):

@@ -457,6 +457,7 @@ actions = st.one_of(
     st.tuples(st.just("broker"), st.booleans()),
     st.tuples(st.just("vswitchd")),
     st.tuples(st.just("agent")),
+    st.tuples(st.just("controllers"), st.booleans()),
     st.tuples(st.just("pause"), st.sampled_from([0.05, 0.2, 1.0, 31.0])),
 )
 
@@ -492,6 +493,7 @@ def act(world: World, action: tuple[Any, ...]) -> None:
         "broker": (True, world.feed_breaks),
         "vswitchd": (True, world.switch.restart),
         "agent": (True, world.start),
+        "controllers": (True, lambda there: world.controllers_come() if there else world.controllers_go()),
         "pause": (True, world.pause),
     }
     sensible, deed = deeds[verb]
@@ -524,6 +526,7 @@ def test_any_order_ends_in_the_same_state(begin: list[tuple[Any, ...]], actions:
             act(world, ("plug", f"p{number}"))
     for action in actions:
         act(world, action)
+    world.controllers_come()
     world.settle(reports=3)
     world.check()
     assert world.zones().keys() == {name for name, port in world.controller.ports.items() if port.host == HERE}

@@ -13,9 +13,12 @@ from agents.calls import Answer, Kind, Question
 from agents.core import Core
 from agents.ovsdb import Loaded, Operations, Transacted, Updated
 from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
+from agents.remembered import Record
 from agents.session import FeedUp
+from agents.topics import Topics
 from openflow.announce import Packet
 from openflow.batch import Batch, Connected, Flush
+from selvedge.topics import Snapshot
 from tests.unit.rows import Rows
 from tests.unit.surroundings import SETTINGS, Controller
 
@@ -29,6 +32,7 @@ class Answering:
         self.rows.bridge("br-ex")
         self.controller = Controller(self)
         self.peers: list[frozenset[str]] = []
+        self.remembered: list[tuple[tuple[Record, ...], tuple[Snapshot, ...]]] = []
 
     def say(self, source: str, event: Any) -> None:
         self.events.put(event)
@@ -48,6 +52,9 @@ class Answering:
 
     def send(self, packet: Packet) -> None:
         raise AssertionError(f"nothing is plugged, so nothing is to be announced: {packet}")
+
+    def remember(self, records: tuple[Record, ...], topics: Topics) -> None:
+        self.remembered.append((records, topics.snapshots()))
 
     def counters(self) -> dict[str, int]:
         return {"messages_received": 7}
