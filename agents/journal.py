@@ -88,12 +88,21 @@ class Journal(threading.Thread):
     def read(self) -> Memory | None:
         """What the file says; None if there is none that can be used, which is told if there is one."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            return self._read()
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._refuse(f"cannot be opened: {error.strerror}")
-            return None
+            reason = f"cannot be read: {error.strerror}"
+        except Unusable as error:
+            reason = str(error)
+        self._counters.refused += 1
+        LOG.warning("%s %s; starting without a last known topology", self._path, reason)
+        return None
+
+    def _read(self) -> Memory:
+        """Read it and keep it open. Raises OSError, Unusable."""
+        # For writing too: what cannot be written is soon older than the switch.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
             with open(descriptor, "rb", closefd=False) as file:
                 data = file.read()
@@ -104,16 +113,11 @@ class Journal(threading.Thread):
                 LOG.warning("%s: left out %d bytes: %s", self._path, len(data) - memory.good, memory.damage)
                 os.ftruncate(descriptor, memory.good)
                 os.utime(descriptor, (of, of))
-        except (OSError, Unusable) as error:
+        except BaseException:
             os.close(descriptor)
-            self._refuse(f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error))
-            return None
+            raise
         self._file, self._base, self._log = descriptor, memory.base, memory.good - memory.base
         return memory
-
-    def _refuse(self, reason: str) -> None:
-        self._counters.refused += 1
-        LOG.warning("%s %s; starting without a last known topology", self._path, reason)
 
     # The reactor --------------------------------------------------------------------------------------------------
 

@@ -226,7 +226,7 @@ def test_a_name_that_is_taken_is_told_and_retried(tmp_path: Path, caplog: Any, m
         writer.change()
         writer.journal.work()
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        f"{writer.path} cannot be opened",
+        f"{writer.path} cannot be read",
         f"cannot keep the last known topology in {writer.path}",
     ]
     writer.path.rmdir()
