@@ -16,6 +16,7 @@ from agents.calls import Answer
 from agents.conditions import Settings
 from agents.core import Core
 from agents.effects import Announce, Call, Event, Remember, Submit, Transact, Warm
+from agents.headless import AWAY
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.zones import KEY
@@ -305,6 +306,7 @@ class World:
         keep = self.queues.get("feed", deque())
         self.queues.clear()
         self.unanswered = None if self.unanswered is None else []
+        self.peers = frozenset()
         self.core = Core(SETTINGS, self.now, remembered.read(self.disk, HERE) if self.disk else None)
         self._seen = self.rows.snapshot()
         self.say("database", Loaded(self.rows.initial()))
@@ -356,6 +358,14 @@ class World:
     def controllers_go(self) -> None:
         """Nobody answers from now on."""
         self.unanswered = self.unanswered or []
+
+    def run_headless(self) -> None:
+        """Nobody answers, and the agent begins anew with what it remembers."""
+        self.controllers_go()
+        self.start()
+        for source in ("database", "switch"):
+            self.deliver(source, 9)
+        self.pause(AWAY)
 
     def controllers_come(self) -> None:
         """They are back, and are asked all that waits."""

@@ -458,6 +458,7 @@ actions = st.one_of(
     st.tuples(st.just("vswitchd")),
     st.tuples(st.just("agent")),
     st.tuples(st.just("controllers"), st.booleans()),
+    st.tuples(st.just("headless")),
     st.tuples(st.just("pause"), st.sampled_from([0.05, 0.2, 1.0, 31.0])),
 )
 
@@ -493,6 +494,7 @@ def act(world: World, action: tuple[Any, ...]) -> None:
         "broker": (True, world.feed_breaks),
         "vswitchd": (True, world.switch.restart),
         "agent": (True, world.start),
+        "headless": (True, world.run_headless),
         "controllers": (True, lambda there: world.controllers_come() if there else world.controllers_go()),
         "pause": (True, world.pause),
     }
@@ -509,12 +511,15 @@ begins = st.lists(
 """Segment, host, whether it is plugged, and groups, of each port."""
 
 
-@given(begins, st.lists(actions, min_size=12, max_size=60))
+@given(begins, st.booleans(), st.lists(actions, min_size=12, max_size=60))
 @settings(max_examples=150, deadline=None)
-def test_any_order_ends_in_the_same_state(begin: list[tuple[Any, ...]], actions: list[tuple[Any, ...]]) -> None:
-    """Whatever happens in whatever order, with losses, repetitions and restarts: in the end the switch has exactly what
-    a full compilation gives, every plugged port without a host is claimed, and the API tells what is true. No conntrack
-    zone goes from one port to another without a flush, and in the end only ports that are bound here have one."""
+def test_any_order_ends_in_the_same_state(
+    begin: list[tuple[Any, ...]], rested: bool, actions: list[tuple[Any, ...]]
+) -> None:
+    """Whatever happens in whatever order, with losses, repetitions, restarts, and nobody who answers for a while: in
+    the end the switch has exactly what a full compilation gives, every plugged port without a host is claimed, and the
+    API tells what is true. No conntrack zone goes from one port to another without a flush, and in the end only ports
+    that are bound here have one."""
     world = World()
     world.controller.addresses("office", "198.51.100.0/24")
     for group in ("web", "db"):
@@ -524,6 +529,8 @@ def test_any_order_ends_in_the_same_state(begin: list[tuple[Any, ...]], actions:
         if plugged:
             act(world, ("deliver", "database", 5))
             act(world, ("plug", f"p{number}"))
+    if rested:
+        world.settle(reports=0)
     for action in actions:
         act(world, action)
     world.controllers_come()
