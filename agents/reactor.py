@@ -4,7 +4,8 @@ Everything that has piled up in the queue is taken at once, so a thousand plugs 
 call. The wait ends by an event or by the core's next deadline; nothing is polled. I/O happens in the other threads:
 they put events into the queue, and take orders by methods that never block.
 
-It writes `status.json` too: when something happened, at most once a second, and at once when the agent gets in sync.
+It writes `status.json` too: when something happened, at most once a second, and at once when the agent gets in sync or
+begins or ceases to be headless.
 Nothing is decided here; see `agents.core`.
 """
 
@@ -65,6 +66,7 @@ class Reactor:
         self._status = StatusFile(state_dir / "status.json")
         self._started = process_start()
         self._in_sync_s: float | None = None
+        self._headless = False
         self._wakeups = 0
         self._busy = 0.0
 
@@ -84,7 +86,9 @@ class Reactor:
                 gc.freeze()  # what is there now stays: no collection need look at it, nor any event wait for that
                 if self._core.settings.bridge_mappings:
                     announce.prepare()
-            if self._status.due(now) or first:
+            turned = self._core.headless.running != self._headless
+            self._headless ^= turned
+            if self._status.due(now) or first or turned:
                 self._write_status(now)
             taken, stopping = self._wait(now)
         self._write_status(time.monotonic())

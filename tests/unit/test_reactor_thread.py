@@ -13,7 +13,7 @@ from agents.calls import Answer, Kind, Question
 from agents.core import Core
 from agents.ovsdb import Loaded, Operations, Transacted, Updated
 from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
-from agents.remembered import Record
+from agents.remembered import Memory, Record
 from agents.session import FeedUp
 from agents.topics import Topics
 from openflow.announce import Packet
@@ -102,6 +102,30 @@ def test_from_start_to_in_sync_and_rest(reactor: tuple[Queue, Path, threading.Th
     events.put(STOP)
     thread.join(5)
     assert json.loads(path.read_text())["wakeups"] == before + 1, "only STOP woke it"
+
+
+def test_a_host_that_turns_headless_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers, and nothing else happens either: it is the time alone that makes the agent write it down."""
+    monkeypatch.setattr("agents.headless.AWAY", 0.3)
+    events: Queue = Queue()
+    threads = Answering(events)
+    monkeypatch.setattr(threads, "call", lambda kind, request: None)
+    known = Memory((Snapshot("hosts", 1), Snapshot("host/hv1", 0)), of=1_800_000_000.0)
+    reactor = Reactor(Core(SETTINGS, time.monotonic(), known), events, threads, tmp_path)
+    thread = threading.Thread(target=reactor.run)
+    thread.start()
+    try:
+        events.put(Loaded(threads.rows.initial()))
+        events.put(Connected(1, {}, {}))
+        path = tmp_path / "status.json"
+        wait_for(lambda: path.exists() and json.loads(path.read_text())["headless"])
+        status = json.loads(path.read_text())
+        assert (status["in_sync"], status["in_sync_s"]) == (False, None)
+        assert status["last_known"].startswith("2027-01-15T08:00:00+00:00")
+        assert threads.remembered == []
+    finally:
+        events.put(STOP)
+        thread.join(5)
 
 
 def test_a_status_file_that_cannot_be_written_is_no_reason_to_end(tmp_path: Path, caplog: Any) -> None:
