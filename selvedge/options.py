@@ -196,7 +196,9 @@ AGENT = [
     cfg.StrOpt("ovs_rundir", default="/var/run/openvswitch", help="Directory of db.sock and bridges' .mgmt."),
     cfg.IntOpt("report_interval", default=30, min=1, help="Seconds between two reports to the controllers."),
     # Not the controller's directory: systemd gives each of the two to another user.
-    cfg.StrOpt("state_dir", default="/var/lib/selvedge-agent", help="Directory of status.json and of lock files."),
+    cfg.StrOpt(
+        "state_dir", default="/var/lib/selvedge-agent", help="Directory of status.json, topology and lock files."
+    ),
 ]
 
 Groups = Mapping[str | None, Sequence[cfg.Opt]]

@@ -8,10 +8,12 @@ from agents import remembered, report
 from agents.core import Core
 from agents.effects import Remember
 from agents.headless import AWAY, SILENT
-from agents.remembered import Memory
+from agents.remembered import Forgotten, Memory
+from agents.topics import Change, Request, Topics
 from selvedge import rpc
-from selvedge.topics import HOSTS, group_topic, host_topic, segment_topic
-from selvedge.topology import Rule
+from selvedge.rpc import SubscribeReply
+from selvedge.topics import HOSTS, Snapshot, Update, group_topic, host_topic, segment_topic
+from selvedge.topology import Binding, Ref, Rule
 from tests.unit.surroundings import HERE, SETTINGS, World
 
 
@@ -242,6 +244,31 @@ def test_the_database_is_needed(world: World) -> None:
     assert world.core.deadline() is None
     come_quietly(world)
     assert report.status(world.core)["headless"]
+
+
+def test_an_older_database_wins_over_what_is_remembered() -> None:
+    """Given a topic remembered at version 10: the queue's next message is applied; then a controller whose database was
+    restored from a backup says 5. What it says is what there is."""
+    topics = Topics()
+    old, new, first = Binding("old", "s1"), Binding("new", "s1"), Binding("first", "s1")
+    topic = host_topic(HERE)
+    assert topics.restore([Snapshot(topic, 10, (old,))]) == Change((old,))
+    topics.set_interest([topic])
+    assert not topics.synced and topics.versions() == {}
+    assert topics.update(Update(topic, 11, (new,)), 0.0) == Change((new,))
+    assert topics.request(0.0) == Request({topic: 11}, ())
+    change = topics.answer(SubscribeReply((Snapshot(topic, 5, (first,)),)), 0.0)
+    assert (change.upserts, {name.id for name in change.deletes}) == ((first,), {"old", "new"})
+    assert topics.versions() == {topic: 5} and not topics.remembered
+
+
+def test_what_is_remembered_and_not_needed_is_forgotten_and_unbound() -> None:
+    """Given topics of a former life that nothing here leads to: their objects go, and the broker's bindings too."""
+    topics = Topics()
+    topics.restore([Snapshot(host_topic(HERE), 3), Snapshot(segment_topic("s9"), 7, (Binding("x", "s9"),))])
+    assert topics.set_interest([host_topic(HERE)]) == Change((), (Ref("binding", "x"),))
+    assert topics.history() == (Forgotten((segment_topic("s9"),)),)
+    assert topics.request(0.0) == Request({host_topic(HERE): 3}, (segment_topic("s9"),))
 
 
 @pytest.mark.parametrize(
