@@ -19,6 +19,7 @@ registers and tables are in `tables`, mechanism is in `declaration`, flows are m
 # ruff: noqa: F403, F405
 
 from openflow.declaration import Family, render, validate
+from openflow.judgement import stage
 from openflow.numbers import *
 from openflow.tables import *
 
@@ -107,43 +108,16 @@ ITS_ADDRESS = Family(
 )
 NO_ADDRESS = Family(ADDRESSED, "other", 0, "base", "no group's member is at the other side")
 
-ALWAYS_SENT = Family(EGRESS_TRACK, "basics", 100, "base", "ARP, DHCP requests, neighbour discovery, multicast reports")
-SENT_UNTRACKED = Family(
-    EGRESS_TRACK, "stateless", 90, "base", "its groups are stateless: rules alone decide; but fragments are tracked"
+SENDER = stage(
+    "sender",
+    zone=SOURCE_ZONE,
+    onward=DELIVER,
+    track=EGRESS_TRACK,
+    state=EGRESS_STATE,
+    policy=EGRESS_POLICY,
+    fragments=EGRESS_FRAGMENTS,
+    verdict=EGRESS_VERDICT,
 )
-SENT_TRACKED = Family(EGRESS_TRACK, "stateful", 80, "base", "which connection is it of, in the sender's zone")
-SENT_IN_PARTS = Family(
-    EGRESS_STATE, "stateless", 110, "base", "a fragment, and its sender's groups are stateless: rules alone decide"
-)
-SENT_RELATED = Family(EGRESS_STATE, "related", 100, "base", "ICMP errors about a connection")
-SENT_FORTH = Family(EGRESS_STATE, "forth", 100, "base", "the sender started the connection")
-SENT_BACK = Family(
-    EGRESS_STATE, "back", 100, "base", "the sender answers: the receiver is whom its ingress rules are about"
-)
-EGRESS_RULE = Family(EGRESS_POLICY, "rule", 100, "policy", "(policy, other side, protocol and ports) is allowed")
-EGRESS_CLAUSE = Family(EGRESS_POLICY, "clause", 90, "policy", "one side of a product: who, or protocol and ports")
-EGRESS_JOINED = Family(EGRESS_POLICY, "product", 90, "policy", "all clauses are met")
-SENT_FRAGMENT = Family(
-    EGRESS_POLICY,
-    "later fragment",
-    10,
-    "base",
-    "looked up elsewhere, so that no other packet's cached flow depends on what only these are asked",
-)
-EGRESS_FRAGMENT_RULE = Family(EGRESS_FRAGMENTS, "rule", 100, "policy", "(policy, other side, protocol) is allowed")
-SENT_STATELESS = Family(EGRESS_VERDICT, "stateless", 120, "base", "allowed; there is no connection to remember")
-SENT_NEW_FRAGMENT = Family(
-    EGRESS_VERDICT,
-    "new fragment",
-    115,
-    "base",
-    "conntrack keeps fragments until all are there: each goes on by itself, or the first would take the last one's way",
-)
-SENT_KNOWN_FRAGMENT = Family(
-    EGRESS_VERDICT, "fragment", 105, "base", "allowed if all others of its datagram are, for which conntrack keeps it"
-)
-SENT_NEW = Family(EGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
-SENT_KNOWN = Family(EGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
 
 LOCAL = Family(DELIVER, "here", 100, "base", "the destination is a local endpoint")
 EVERYBODY = Family(DELIVER, "flood", 100, "segment", "local members, remote hosts with members, or the wire")
@@ -152,42 +126,24 @@ TO_HOST = Family(DELIVER, "host", 100, "host", "into the tunnel to a host with w
 
 SECURE_RECEIVER = Family(INGRESS_TRACK, "secure", 100, "endpoint", "rules decide what it gets")
 FREE_RECEIVER = Family(INGRESS_TRACK, "free", 100, "endpoint", "port security is off: it gets everything")
-ALWAYS_GOT = Family(INGRESS_BASICS, "basics", 100, "base", "ARP, DHCP answers, neighbour discovery, multicast queries")
-GOT_UNTRACKED = Family(
-    INGRESS_BASICS,
-    "stateless",
-    90,
-    "base",
-    "the receiver's groups are stateless: rules alone decide; but fragments are tracked",
+RECEIVER = stage(
+    "receiver",
+    zone=DESTINATION_ZONE,
+    onward=OUTPUT,
+    track=INGRESS_BASICS,
+    state=INGRESS_STATE,
+    policy=INGRESS_POLICY,
+    fragments=INGRESS_FRAGMENTS,
+    verdict=INGRESS_VERDICT,
 )
-GOT_TRACKED = Family(INGRESS_BASICS, "stateful", 80, "base", "which connection is it of, in the receiver's zone")
-GOT_IN_PARTS = Family(
-    INGRESS_STATE, "stateless", 110, "base", "a fragment, and its receiver's groups are stateless: rules alone decide"
-)
-GOT_RELATED = Family(INGRESS_STATE, "related", 100, "base", "ICMP errors about a connection")
-GOT_FORTH = Family(INGRESS_STATE, "forth", 100, "base", "the sender started the connection")
-GOT_BACK = Family(INGRESS_STATE, "back", 100, "base", "the receiver started the connection, and gets an answer")
-INGRESS_RULE = Family(INGRESS_POLICY, "rule", 100, "policy", "(policy, other side, protocol and ports) is allowed")
-INGRESS_CLAUSE = Family(INGRESS_POLICY, "clause", 90, "policy", "one side of a product: who, or protocol and ports")
-INGRESS_JOINED = Family(INGRESS_POLICY, "product", 90, "policy", "all clauses are met")
-GOT_FRAGMENT = Family(
-    INGRESS_POLICY,
-    "later fragment",
-    10,
-    "base",
-    "looked up elsewhere, so that no other packet's cached flow depends on what only these are asked",
-)
-INGRESS_FRAGMENT_RULE = Family(INGRESS_FRAGMENTS, "rule", 100, "policy", "(policy, other side, protocol) is allowed")
-GOT_STATELESS = Family(INGRESS_VERDICT, "stateless", 120, "base", "allowed; there is no connection to remember")
-GOT_NEW = Family(INGRESS_VERDICT, "new", 110, "base", "allowed, and the first of its connection")
-GOT_KNOWN_FRAGMENT = Family(
-    INGRESS_VERDICT, "fragment", 105, "base", "allowed if all others of its datagram are, for which conntrack keeps it"
-)
-GOT_KNOWN = Family(INGRESS_VERDICT, "known", 100, "base", "allowed, of a connection that is remembered")
 
 INTERFACE = Family(OUTPUT, "interface", 100, "endpoint", "the endpoint's interface, once it is plugged")
 
-FAMILIES: tuple[Family, ...] = tuple(thing for thing in list(globals().values()) if isinstance(thing, Family))
+FAMILIES: tuple[Family, ...] = (
+    *(thing for thing in list(globals().values()) if isinstance(thing, Family)),
+    *SENDER.families,
+    *RECEIVER.families,
+)
 
 validate(REGISTERS, TABLES, FAMILIES)
 

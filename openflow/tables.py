@@ -35,7 +35,7 @@ REGISTERS: tuple[Register, ...] = (
     Register("REMOTE", REMOTE, "the identity of the other side at this stage; 0: none"),
     Register("SOURCE_ZONE", SOURCE_ZONE, "the conntrack zone of a sender here", bits=16),
     Register("SOURCE_FREE", SOURCE_ZONE, "1: the sender is here and its port security is off", 16, 1),
-    Register("SOURCE_STATELESS", SOURCE_ZONE, "1: the sender's groups are stateless: only fragments are tracked", 17, 1),
+    Register("SOURCE_STATELESS", SOURCE_ZONE, "1: the sender's groups are stateless", 17, 1),
     Register("DESTINATION_ZONE", DESTINATION_ZONE, "the receiver's conntrack zone", bits=16),
     Register("DESTINATION_STATELESS", DESTINATION_ZONE, "1: the receiver's groups are stateless", 17, 1),
     Register("SOURCE_POLICY", SOURCE_POLICY, "the policy in force for the sender"),
@@ -255,6 +255,7 @@ INGRESS_VERDICT = Table(
     matches=_fields(f"{VERDICT} {DESTINATION_ZONE} ct_state eth_type ip_frag"),
     writes=_fields(VERDICT),
     next=(80,),
+    tracks=(80,),
     commits=True,
 )
 OUTPUT = Table(80, "OUTPUT", "to the interface", matches=_fields(f"{SEGMENT} {DESTINATION}"), sends=True)

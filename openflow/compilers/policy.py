@@ -4,9 +4,9 @@ What the rules allow is in normal form first (`openflow.rules`). A permit then i
 
 - *start*: packets of who started the connection, by their headers (the other side is the source of ingress);
 - *answer*: packets of the other one, by the mirrored headers (and the mirrored ICMP type, if there is an answer);
-- *later fragments*, where the headers that the rule asks for are in the first one only. They pass by what conntrack
-  knows of the connection, without its ports: nobody can make anything of them without the first, which passes or falls
-  by its ports (RFC 1858). They have a table of their own: what conntrack knows is asked of no other packet.
+- *later fragments*, where the headers that the rule asks for are in the first one only. They are allowed by what
+  conntrack knows of the connection, without its ports; but none is delivered without the first, which passes or falls
+  by its ports (`stages`). They have a table of their own: what conntrack knows is asked of no other packet.
 
 So every packet of a connection is judged by the rules in force now, in both directions: a rule that goes takes its
 connections with it, and one that has nothing to do with them changes nothing. Stateless groups have starts only.
@@ -21,9 +21,9 @@ from typing import Final, NamedTuple
 from openflow import pipeline as p
 from openflow import rules
 from openflow.compilers import packets
-from openflow.declaration import Family
 from openflow.fields import CT_INV, CT_RPL, CT_TRK
 from openflow.flow import Action, Conjunction, Flow, SetField
+from openflow.judgement import Stage
 from openflow.match import Value
 from openflow.relations import Node, View
 from openflow.rules import ANY, Atom, Block, Permit, Piece
@@ -46,16 +46,14 @@ ECHOES: Final[Mapping[int, Mapping[int, int]]] = {
 
 class Side(NamedTuple):
     """A direction and IP version of rules: where the other side is in a packet that starts a connection, in its
-    answer, and in what conntrack knows of a later fragment's connection; and the kinds of flows."""
+    answer, and in what conntrack knows of a later fragment's connection; and the stage whose kinds of flows these are.
+    """
 
     version: int
     start: str
     answer: str
     later: str
-    rule: Family
-    clause: Family
-    joined: Family
-    fragment: Family
+    stage: Stage
 
     @property
     def ip(self) -> packets.Terms:
@@ -63,13 +61,11 @@ class Side(NamedTuple):
         return packets.IPV6 if self.version == 6 else packets.IPV4
 
 
-_EGRESS = (p.EGRESS_RULE, p.EGRESS_CLAUSE, p.EGRESS_JOINED, p.EGRESS_FRAGMENT_RULE)
-_INGRESS = (p.INGRESS_RULE, p.INGRESS_CLAUSE, p.INGRESS_JOINED, p.INGRESS_FRAGMENT_RULE)
 SIDES: Final[Mapping[tuple[Direction, int], Side]] = {
-    ("egress", 4): Side(4, "ipv4_dst", "ipv4_src", "ct_nw_dst", *_EGRESS),
-    ("egress", 6): Side(6, "ipv6_dst", "ipv6_src", "ct_ipv6_dst", *_EGRESS),
-    ("ingress", 4): Side(4, "ipv4_src", "ipv4_dst", "ct_nw_src", *_INGRESS),
-    ("ingress", 6): Side(6, "ipv6_src", "ipv6_dst", "ct_ipv6_src", *_INGRESS),
+    ("egress", 4): Side(4, "ipv4_dst", "ipv4_src", "ct_nw_dst", p.SENDER),
+    ("egress", 6): Side(6, "ipv6_dst", "ipv6_src", "ct_ipv6_dst", p.SENDER),
+    ("ingress", 4): Side(4, "ipv4_src", "ipv4_dst", "ct_nw_src", p.RECEIVER),
+    ("ingress", 6): Side(6, "ipv6_src", "ipv6_dst", "ct_ipv6_src", p.RECEIVER),
 }
 
 
@@ -133,7 +129,7 @@ class _Compiler:
         for terms, joins in self._clauses.items():
             actions = tuple(join for _, join in sorted(joins, key=lambda item: item[1].id))
             key = min(key for key, _ in joins)
-            flows.append(self._side.clause.flow(p.cookie(p.Kind.RULE, key), dict(terms), actions))
+            flows.append(self._side.stage.clause.flow(p.cookie(p.Kind.RULE, key), dict(terms), actions))
         return flows
 
     def _product(self, block: Block) -> Iterator[Flow]:
@@ -141,7 +137,7 @@ class _Compiler:
             for piece, key in part.pieces:
                 for atom in part.atoms:
                     for terms in self._forms(self._atom(atom), self._piece(piece)):
-                        yield self._side.rule.flow(p.cookie(p.Kind.RULE, key), terms, ALLOW)
+                        yield self._side.stage.rule.flow(p.cookie(p.Kind.RULE, key), terms, ALLOW)
 
     def _join(self, block: Block) -> Flow:
         """The sides of the product become clauses; the flow that is hit when both are met is returned.
@@ -156,7 +152,7 @@ class _Compiler:
         for piece, key in pieces:
             self._meet(self._forms(nothing, self._piece(piece)), key, Conjunction(block.key, 2, 2))
         met: Terms = {"conj_id": block.key, **self._ours}
-        return self._side.joined.flow(p.cookie(p.Kind.RULE, block.key), met, ALLOW)
+        return self._side.stage.joined.flow(p.cookie(p.Kind.RULE, block.key), met, ALLOW)
 
     def _meet(self, ways: Iterator[Terms], key: int, join: Conjunction) -> None:
         for terms in ways:
@@ -231,4 +227,4 @@ class _Compiler:
             terms |= self._remote(atom, self._side.start)
             if protocol != ANY:
                 terms["ip_proto"] = protocol
-        return self._side.fragment.flow(p.cookie(p.Kind.RULE, permit.key), terms, ALLOW)
+        return self._side.stage.later_rule.flow(p.cookie(p.Kind.RULE, permit.key), terms, ALLOW)

@@ -15,12 +15,13 @@ packet that is copied on its way (to several claimants of a MAC) is judged anew 
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from openflow import pipeline as p
 from openflow.compilers import packets
 from openflow.fields import CT_INV, CT_NEW, CT_REL, CT_RPL, CT_TRK
-from openflow.flow import Flow, Move, Resubmit, SetField, Track
+from openflow.flow import Action, Flow, Move, Resubmit, SetField, Track
+from openflow.judgement import Stage
 
 _KNOWN: Final = CT_TRK | CT_INV | CT_REL
 RELATED: Final = (CT_TRK | CT_REL, _KNOWN)
@@ -33,98 +34,101 @@ STATEFUL: Final = (0, p.STATELESS)
 STATELESS: Final = (p.STATELESS, p.STATELESS)
 VALID: Final = (CT_TRK, CT_TRK | CT_INV)
 INVALID: Final = (CT_TRK | CT_INV, CT_TRK | CT_INV)
-UNASKED: Final = (
-    {**packets.IPV4, "ip_proto": 1},
-    {**packets.IPV6, "ip_proto": 58},
-    {**packets.IPV6, "ip_frag": packets.LATER_FRAGMENT},
+UNTRACKED: Final[tuple[packets.Terms, ...]] = (
+    {"ct_state": VALID},
+    {**packets.IPV4, "ip_proto": 1, "ct_state": INVALID},
+    {**packets.IPV6, "ip_proto": 58, "ct_state": INVALID},
+    {**packets.IPV6, "ip_frag": packets.LATER_FRAGMENT, "ct_state": INVALID},
 )
-"""What may be an answer by ICMP, in fragments. Later ones of IPv6 show no protocol."""
+"""Fragments, as stateless groups take them. What is invalid may be an answer by ICMP; later IPv6 ones do not show."""
 
 ALLOWED: Final[packets.Terms] = {p.VERDICT: 1}
 DONE: Final = SetField(p.VERDICT, 0)
-RULES_OF_ITS_OWN: Final = Resubmit(p.EGRESS_POLICY.number)
-"""Of connections that the endpoint whose stage it is has started."""
-RULES_OF_OTHERS: Final = Resubmit(p.INGRESS_POLICY.number)
-"""Of connections that it has accepted."""
 
 DISCOVERY: Final = (packets.NEIGHBOUR_SOLICIT, packets.NEIGHBOUR_ADVERT)
 MULTICAST: Final = (packets.MLD_QUERY, packets.MLD_REPORT, packets.MLD_DONE, packets.MLDV2_REPORT)
 
 
+class Judge(NamedTuple):
+    """What makes one stage another than the other."""
+
+    stage: Stage
+    basics: tuple[packets.Terms, ...]
+    """What passes whatever the rules are."""
+    policy: tuple[Action, ...]
+    """Sets whose rules apply."""
+    forth: tuple[Action, ...]
+    """Looks up the rules of connections that the packet's sender started."""
+    back: tuple[Action, ...]
+    """Looks up the rules of connections that its receiver started."""
+
+
+OUTGOING: Final = Resubmit(p.EGRESS_POLICY.number)
+"""The rules of connections that the endpoint whose stage it is has started."""
+INCOMING: Final = Resubmit(p.INGRESS_POLICY.number)
+"""Of those that it has accepted."""
+
+
+def _basics(dhcp: packets.Terms, dhcpv6: packets.Terms, router: int) -> tuple[packets.Terms, ...]:
+    """`router`: the ICMPv6 type of what is said to routers, or by them."""
+    kinds = (router, *DISCOVERY, *MULTICAST)
+    return (packets.ARP, dhcp, dhcpv6, *(packets.icmpv6_any_code(kind) for kind in kinds))
+
+
+SENDER: Final = Judge(
+    p.SENDER,
+    _basics(packets.udp(4, 68, 67), packets.udp(6, 546, 547), packets.ROUTER_SOLICIT),
+    # Anew for each copy: the receiver's stage has put its own there.
+    policy=(Move(p.SOURCE_POLICY, p.POLICY, 32),),
+    forth=(OUTGOING,),
+    # It answers: the receiver is whom its ingress rules are about.
+    back=(Move(p.DESTINATION_IDENTITY, p.REMOTE, 32), INCOMING),
+)
+RECEIVER: Final = Judge(
+    p.RECEIVER,
+    _basics(packets.udp(4, 67, 68), packets.udp(6, 547, 546), packets.ROUTER_ADVERT),
+    policy=(),
+    forth=(INCOMING,),
+    back=(OUTGOING,),
+)
+
+
 @lru_cache(maxsize=1)
 def stages() -> tuple[Flow, ...]:
     """There while anything secure is local."""
-    return (*_sent(), *_got())
+    nobody = p.NO_ADDRESS.flow(p.BASE_COOKIE, {}, (SetField(p.REMOTE, 0),), goto=p.EGRESS_TRACK)
+    return (nobody, *_flows(SENDER), *_flows(RECEIVER))
 
 
-def _sent() -> Iterator[Flow]:
-    cookie = p.BASE_COOKIE
-    yield p.NO_ADDRESS.flow(cookie, {}, (SetField(p.REMOTE, 0),), goto=p.EGRESS_TRACK)
-    for basics in (
-        packets.ARP,
-        packets.udp(4, 68, 67),
-        packets.udp(6, 546, 547),
-        *(packets.icmpv6_any_code(kind) for kind in (packets.ROUTER_SOLICIT, *DISCOVERY, *MULTICAST)),
-    ):
-        yield p.ALWAYS_SENT.flow(cookie, basics, goto=p.DELIVER)
-    # The policy must be set again for each copy: the receiver's stage has put its own there.
-    policy = Move(p.SOURCE_POLICY, p.POLICY, 32)
+def _flows(judge: Judge) -> Iterator[Flow]:
+    cookie, stage = p.BASE_COOKIE, judge.stage
+    verdict = stage.known.table
+    for basics in judge.basics:
+        yield stage.basics.flow(cookie, basics, goto=stage.onward)
     for ip in (packets.IPV4, packets.IPV6):
-        untracked = {**ip, "ip_frag": packets.WHOLE, p.SOURCE_ZONE: STATELESS}
-        yield p.SENT_UNTRACKED.flow(cookie, untracked, (policy, RULES_OF_ITS_OWN), goto=p.EGRESS_VERDICT)
-        track = Track(p.SOURCE_ZONE, p.EGRESS_STATE.number)
-        yield p.SENT_TRACKED.flow(cookie, ip, (policy, track))
-    for terms in ({"ct_state": VALID}, *({**unasked, "ct_state": INVALID} for unasked in UNASKED)):
-        stateless = {**terms, p.SOURCE_ZONE: STATELESS}
-        yield p.SENT_IN_PARTS.flow(cookie, stateless, (RULES_OF_ITS_OWN,), goto=p.EGRESS_VERDICT)
-    receiver = Move(p.DESTINATION_IDENTITY, p.REMOTE, 32)
-    yield p.SENT_RELATED.flow(cookie, {"ct_state": RELATED}, goto=p.DELIVER)
-    yield p.SENT_FORTH.flow(cookie, {"ct_state": FORTH}, (RULES_OF_ITS_OWN,), goto=p.EGRESS_VERDICT)
-    yield p.SENT_BACK.flow(cookie, {"ct_state": BACK}, (receiver, RULES_OF_OTHERS), goto=p.EGRESS_VERDICT)
+        untracked = {**ip, "ip_frag": packets.WHOLE, stage.zone: STATELESS}
+        yield stage.untracked.flow(cookie, untracked, (*judge.policy, *judge.forth), goto=verdict)
+        yield stage.tracked.flow(cookie, ip, (*judge.policy, Track(stage.zone, stage.forth.table.number)))
+    for state in UNTRACKED:
+        yield stage.in_parts.flow(cookie, {**state, stage.zone: STATELESS}, judge.forth, goto=verdict)
+    yield stage.related.flow(cookie, {"ct_state": RELATED}, goto=stage.onward)
+    yield stage.forth.flow(cookie, {"ct_state": FORTH}, judge.forth, goto=verdict)
+    yield stage.back.flow(cookie, {"ct_state": BACK}, judge.back, goto=verdict)
     for ip in (packets.IPV4, packets.IPV6):
         later = {**ip, "ip_frag": packets.LATER_FRAGMENT}
-        yield p.SENT_FRAGMENT.flow(cookie, later, (Resubmit(p.EGRESS_FRAGMENTS.number),))
-    for ip in (packets.IPV4, packets.IPV6):
-        whole, fragment = ({**ALLOWED, **ip, "ip_frag": which} for which in (packets.WHOLE, packets.FRAGMENT))
-        yield p.SENT_STATELESS.flow(cookie, {**whole, p.SOURCE_ZONE: STATELESS}, (DONE,), goto=p.DELIVER)
-        new = {"ct_state": NEW, p.SOURCE_ZONE: STATEFUL}
-        remember = Track(p.SOURCE_ZONE, commit=True)
-        yield p.SENT_NEW.flow(cookie, {**whole, **new}, (remember, DONE), goto=p.DELIVER)
-        one_by_one = Track(p.SOURCE_ZONE, p.DELIVER.number, commit=True)
-        yield p.SENT_NEW_FRAGMENT.flow(cookie, {**fragment, **new}, (DONE, one_by_one))
-        one_by_one = Track(p.SOURCE_ZONE, p.DELIVER.number)
-        yield p.SENT_KNOWN_FRAGMENT.flow(cookie, fragment, (DONE, one_by_one))
-    yield p.SENT_KNOWN.flow(cookie, ALLOWED, (DONE,), goto=p.DELIVER)
+        yield stage.later.flow(cookie, later, (Resubmit(stage.later_rule.table.number),))
+    yield from _verdicts(stage)
 
 
-def _got() -> Iterator[Flow]:
-    cookie = p.BASE_COOKIE
-    for basics in (
-        packets.ARP,
-        packets.udp(4, 67, 68),
-        packets.udp(6, 547, 546),
-        *(packets.icmpv6_any_code(kind) for kind in (packets.ROUTER_ADVERT, *DISCOVERY, *MULTICAST)),
-    ):
-        yield p.ALWAYS_GOT.flow(cookie, basics, goto=p.OUTPUT)
-    for ip in (packets.IPV4, packets.IPV6):
-        untracked = {**ip, "ip_frag": packets.WHOLE, p.DESTINATION_ZONE: STATELESS}
-        yield p.GOT_UNTRACKED.flow(cookie, untracked, (RULES_OF_OTHERS,), goto=p.INGRESS_VERDICT)
-        yield p.GOT_TRACKED.flow(cookie, ip, (Track(p.DESTINATION_ZONE, p.INGRESS_STATE.number),))
-    for terms in ({"ct_state": VALID}, *({**unasked, "ct_state": INVALID} for unasked in UNASKED)):
-        stateless = {**terms, p.DESTINATION_ZONE: STATELESS}
-        yield p.GOT_IN_PARTS.flow(cookie, stateless, (RULES_OF_OTHERS,), goto=p.INGRESS_VERDICT)
-    yield p.GOT_RELATED.flow(cookie, {"ct_state": RELATED}, goto=p.OUTPUT)
-    yield p.GOT_FORTH.flow(cookie, {"ct_state": FORTH}, (RULES_OF_OTHERS,), goto=p.INGRESS_VERDICT)
-    yield p.GOT_BACK.flow(cookie, {"ct_state": BACK}, (RULES_OF_ITS_OWN,), goto=p.INGRESS_VERDICT)
-    for ip in (packets.IPV4, packets.IPV6):
-        later = {**ip, "ip_frag": packets.LATER_FRAGMENT}
-        yield p.GOT_FRAGMENT.flow(cookie, later, (Resubmit(p.INGRESS_FRAGMENTS.number),))
+def _verdicts(stage: Stage) -> Iterator[Flow]:
+    """What becomes of what a rule allows."""
+    cookie, onward = p.BASE_COOKIE, stage.onward
     for ip in (packets.IPV4, packets.IPV6):
         whole, fragment = ({**ALLOWED, **ip, "ip_frag": which} for which in (packets.WHOLE, packets.FRAGMENT))
-        yield p.GOT_STATELESS.flow(cookie, {**whole, p.DESTINATION_ZONE: STATELESS}, (DONE,), goto=p.OUTPUT)
-        new = {"ct_state": NEW, p.DESTINATION_ZONE: STATEFUL}
-        remember = Track(p.DESTINATION_ZONE, commit=True)
-        yield p.GOT_NEW.flow(cookie, {**ALLOWED, **ip, **new}, (remember, DONE), goto=p.OUTPUT)
-        together = Track(p.DESTINATION_ZONE)
-        yield p.GOT_KNOWN_FRAGMENT.flow(cookie, fragment, (together, DONE), goto=p.OUTPUT)
-    yield p.GOT_KNOWN.flow(cookie, ALLOWED, (DONE,), goto=p.OUTPUT)
+        new = {"ct_state": NEW, stage.zone: STATEFUL}
+        yield stage.stateless.flow(cookie, {**whole, stage.zone: STATELESS}, (DONE,), goto=onward)
+        yield stage.new.flow(cookie, {**whole, **new}, (Track(stage.zone, commit=True), DONE), goto=onward)
+        remember, wait = (Track(stage.zone, onward.number, commit=commit) for commit in (True, False))
+        yield stage.new_fragment.flow(cookie, {**fragment, **new}, (DONE, remember))
+        yield stage.known_fragment.flow(cookie, fragment, (DONE, wait))
+    yield stage.known.flow(cookie, ALLOWED, (DONE,), goto=onward)
