@@ -23,13 +23,14 @@ from selvedge import rpc, wire
 
 LOG = logging.getLogger(__name__)
 
-Kind = Literal["report", "subscribe", "claim", "wired"]
-Question = rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired
-Reply = rpc.ReportReply | rpc.SubscribeReply | rpc.ClaimReply | rpc.WiredReply
+Kind = Literal["report", "subscribe", "inspect", "claim", "wired"]
+Question = rpc.Report | rpc.Subscribe | rpc.Inspect | rpc.Claim | rpc.Wired
+Reply = rpc.ReportReply | rpc.SubscribeReply | rpc.InspectReply | rpc.ClaimReply | rpc.WiredReply
 
 REPLIES: dict[Kind, type[Any]] = {
     "report": rpc.ReportReply,
     "subscribe": rpc.SubscribeReply,
+    "inspect": rpc.InspectReply,
     "claim": rpc.ClaimReply,
     "wired": rpc.WiredReply,
 }

@@ -16,9 +16,12 @@ what others were told of it is kept by `agents.wiring`. Who runs this: `agents.r
 
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from agents import bridge, report
+from agents.audits import Audits
 from agents.calls import Answer
+from agents.checks import Checks
 from agents.conditions import Conditions, Settings, named
 from agents.effects import Announce, Call, Effect, Event, Submit, Warm
 from agents.enforcement import Enforcement
@@ -30,12 +33,12 @@ from agents.states import States
 from agents.topics import Change, Topics
 from agents.upkeep import Upkeep
 from agents.wiring import Claims, Wiring
-from openflow.batch import Confirmed, Connected, Disconnected, Flush, Flushed, Rejected, SwitchEvent, Trouble
+from openflow.batch import Audited, Confirmed, Connected, Disconnected, Flush, Flushed, Rejected, SwitchEvent, Trouble
 from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
 from openflow.incremental import Engine
 from openflow.programmer import STALE_FLOWS, Programmer
 from selvedge.rpc import Claim, ClaimReply, Report, ReportReply, Subscribe, SubscribeReply, Wired, WiredReply
-from selvedge.topics import host_topic
+from selvedge.topics import Check, host_topic
 from selvedge.topology import OVERLAYS, Binding, Endpoint, Object, Ref, Segment
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +58,7 @@ class Core:
         self.settings = settings
         self.inventory = Inventory(settings.integration_bridge)
         self.engine = Engine()
-        self.programmer = Programmer()
+        self.programmer = Programmer(settings.keep_foreign)
         self.topics = Topics()
         self.wiring = Wiring()
         self.claims = Claims()
@@ -64,6 +67,9 @@ class Core:
         self.troubles: dict[str, str] = {}
         """What else an operator should know: source -> text."""
         self._news = News()
+        names = partial(report.objects, self)
+        self.audits = Audits(settings.host, settings.audit_interval, self.programmer, self._news, names)
+        self.checks = Checks(settings.host, self.topics, self.engine, self.programmer, self.audits)
         self.conditions = Conditions(
             settings,
             inventory=self.inventory,
@@ -126,12 +132,15 @@ class Core:
         if packets := tuple(self.states.announcements(self.engine)):
             yield Announce(packets)
         yield from self._tell()
+        yield from self.checks.effects(now, reachable=self._may_subscribe, settled=self.settled)
+        if self.checks.untold and self._report_due is not None:
+            self._report_due = now
         self._news.tell()
 
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
         times = [self._report_due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
-        times.append(self.programmer.next_retry())
+        times += [self.programmer.next_retry(), self.checks.deadline()]
         if self._connection is not None:
             times.append(self.enforcement.zones.deadline())
         if self._may_subscribe and (due := self.topics.deadline()) is not None:
@@ -154,8 +163,11 @@ class Core:
     def _take(self, event: Event, now: float) -> None:
         match event:
             case FeedMessages(updates):
-                for update in updates:
-                    self._apply(self.topics.update(update, now))
+                for message in updates:
+                    if isinstance(message, Check):
+                        self.checks.asked(message)
+                    else:
+                        self._apply(self.topics.update(message, now))
             case FeedUp(fresh):
                 self._feed_up = True
                 if fresh:
@@ -192,7 +204,7 @@ class Core:
             case Connected():
                 LOG.info("switch: connected; it has %d flows of ours", len(event.flows))
                 self._connection = event.connection
-                self.programmer.connected(event)
+                self.audits.connected(event, now)
                 self.troubles.pop("switch", None)  # if it stands, it is told again
                 self.states.recheck_all()
                 self._warm_again = True
@@ -202,6 +214,8 @@ class Core:
                 self.programmer.disconnected()
                 self.enforcement.zones.lost()
                 self.states.lost()
+            case Audited():
+                self.checks.audited(event, now)
             case Flushed(zones):
                 self.enforcement.zones.flushed(zones)
             case Trouble(text):
@@ -215,6 +229,7 @@ class Core:
         if not change:
             return
         self.engine.apply(change.upserts, change.deletes)
+        self.checks.touched(change)
         self.enforcement.changed(change.upserts, change.deletes)
         for thing in change.upserts:
             self._upserted(thing)
@@ -359,6 +374,7 @@ class Core:
         """Report, subscribe, claim: what can be asked before anything is compiled."""
         if self._report_due is not None and self._report_due <= now:
             self._report_due = None
+            self.checks.untold = False
             yield Call("report", report.report(self))
         if self._may_subscribe and now >= self._subscribe_after and (request := self.topics.request(now)) is not None:
             yield Call("subscribe", Subscribe(self.settings.host, request.topics, request.drop))
@@ -387,6 +403,8 @@ class Core:
             case "subscribe":
                 self.topics.failed()
                 self._subscribe_after = now + REFUSED_RETRY
+            case "inspect":
+                self.checks.inspected(answer)
             case "claim":
                 self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {}, now)
             case "wired":

@@ -9,7 +9,7 @@ from agents.calls import Answer, Kind, Question
 from agents.ovsdb import DatabaseEvent, Operations
 from agents.session import FeedEvent
 from openflow.announce import Packet
-from openflow.batch import Batch, Flush, SwitchEvent
+from openflow.batch import Order, SwitchEvent
 
 Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
 
@@ -29,9 +29,10 @@ class Transact(NamedTuple):
 
 
 class Submit(NamedTuple):
-    """Send to the switch; the end comes as `Confirmed` or `Rejected`, of a `Flush` as `Flushed`."""
+    """Send to the switch; the end comes as `Confirmed` or `Rejected`, of a `Flush` as `Flushed`, of an `Audit` as
+    `Audited`."""
 
-    order: Batch | Flush
+    order: Order
 
 
 class Warm(NamedTuple):

@@ -25,7 +25,7 @@ from agents.reactor import STOP, Queue, Reactor
 from agents.session import Session
 from agents.underlay import Underlay
 from openflow.announce import Packet
-from openflow.batch import Batch, Flush
+from openflow.batch import Order
 from openflow.pipeline import GENEVE_OPTION
 from openflow.switch import Switch
 from selvedge import options
@@ -65,7 +65,7 @@ class IOThreads:
     def transact(self, tag: str, operations: Operations) -> None:
         self.database.transact(tag, operations)
 
-    def submit(self, order: Batch | Flush) -> None:
+    def submit(self, order: Order) -> None:
         self.switch.submit(order)
 
     def call(self, kind: Kind, request: Question) -> None:
@@ -109,6 +109,8 @@ def settings(conf: Any) -> Settings:
         datapath_type=agent.datapath_type,
         report_interval=float(agent.report_interval),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        audit_interval=float(agent.audit_interval),
+        keep_foreign=agent.foreign_flows == "keep",
     )
 
 

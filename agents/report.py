@@ -34,6 +34,7 @@ def report(core: "Core") -> Report:
             "counts": counts(core),
             "failed_ports": dict(sorted(failures(core).items())[:MOST]),
             "problems": problems(core)[:MOST],
+            "checks": core.checks.answers,
         },
         started_at=settings.started_at,
         topics=core.topics.versions(),
@@ -59,6 +60,9 @@ def counts(core: "Core") -> dict[str, int]:
         "zones": len(core.enforcement.zones.numbers),
         "failed_owners": len(core.failed_owners()),
         "contested_flows": core.engine.contested,
+        "foreign": len(core.programmer.foreign),
+        **core.audits.counters,
+        **core.checks.counters,
     }
 
 
@@ -99,6 +103,7 @@ def status(core: "Core") -> dict[str, Any]:
         "topics": core.topics.versions(),
         "peers": sorted(core.engine.peers),
         "problems": problems(core),
+        "checks": core.checks.answers,
         "failed_owners": sorted(core.failed_owners()),
         "ports": ports,
         "objects": objects(core),

@@ -23,7 +23,7 @@ import amqp
 from selvedge import wire
 from selvedge.broker import agent_queue, agent_queue_arguments
 from selvedge.messaging import HEARTBEAT, WAIT, connect
-from selvedge.topics import Update
+from selvedge.topics import Message
 
 LOG = logging.getLogger(__name__)
 
@@ -46,9 +46,9 @@ class FeedUp:
 
 @dataclass(frozen=True)
 class FeedMessages:
-    """Updates, in the order of their arrival."""
+    """Messages, in the order of their arrival."""
 
-    updates: tuple[Update, ...]
+    updates: tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class FeedDown:
 
     reason: str
 
+
+MESSAGE: type[Message] = Message  # type: ignore[assignment]  # a union is no type to mypy, and is one to msgspec
 
 FeedEvent = FeedUp | FeedMessages | FeedDown
 
@@ -83,7 +85,7 @@ class Session(threading.Thread):
         self._counters = Counters()
         self._stopped = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._arrived: list[Update] = []
+        self._arrived: list[Message] = []
         self._last_tag = 0
         self._cancelled = False
 
@@ -178,7 +180,7 @@ class Session(threading.Thread):
         self._counters.received += 1
         self._counters.bytes += len(message.body)
         try:
-            self._arrived.append(wire.decode(bytes(message.body), Update))
+            self._arrived.append(wire.decode(bytes(message.body), MESSAGE))
         except wire.Unreadable as error:
             self._counters.unreadable += 1
             LOG.error("feed: dropped a message of topic %s: %s", message.delivery_info["routing_key"], error)

@@ -248,6 +248,10 @@ class Engine:
         """The owner of each desired flow and group."""
         return dict(self._winner)
 
+    def facts(self) -> dict[Node, Fact]:
+        """The newest state of every fact, malformed or not."""
+        return {**self._misunderstood, **self._facts}
+
     def fact(self, ref: Ref) -> Fact | None:
         """The newest state of a fact, malformed or not."""
         return self._facts.get(ref) or self._misunderstood.get(ref)

@@ -47,5 +47,7 @@ def agent() -> int:
 
 
 def operator() -> int:
-    """selvedge"""
+    """selvedge; its `check` is a controller's, unless it is to be done by the agent here."""
+    if sys.argv[1:2] == ["check"] and "--here" not in sys.argv:
+        return _start("controller.check", "controller")
     return _start("agents.operator", "agents", "openflow")

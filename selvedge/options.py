@@ -195,6 +195,13 @@ AGENT = [
     cfg.StrOpt("datapath_type", default="system", choices=["system", "netdev"]),
     cfg.StrOpt("ovs_rundir", default="/var/run/openvswitch", help="Directory of db.sock and bridges' .mgmt."),
     cfg.IntOpt("report_interval", default=30, min=1, help="Seconds between two reports to the controllers."),
+    cfg.IntOpt("audit_interval", default=60, min=0, help="Seconds between two readings of the switch; 0: never."),
+    cfg.StrOpt(
+        "foreign_flows",
+        default="remove",
+        choices=["remove", "keep"],
+        help="What becomes of flows and groups on the integration bridge that are not Selvedge's.",
+    ),
     # Not the controller's directory: systemd gives each of the two to another user.
     cfg.StrOpt("state_dir", default="/var/lib/selvedge-agent", help="Directory of status.json and of lock files."),
 ]

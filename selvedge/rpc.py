@@ -52,6 +52,17 @@ class SubscribeReply(msgspec.Struct, frozen=True):
     snapshots: tuple[Snapshot, ...] = ()
 
 
+class Inspect(msgspec.Struct, frozen=True):
+    """What are these topics, as the database has them now? Nothing is bound, nothing changes: for checks."""
+
+    host: str
+    topics: tuple[str, ...]
+
+
+class InspectReply(msgspec.Struct, frozen=True):
+    snapshots: tuple[Snapshot, ...] = ()
+
+
 class Claim(msgspec.Struct, frozen=True):
     """These ports' interfaces are plugged here, and no binding says where they belong."""
 

@@ -48,6 +48,18 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
     deletes: tuple[Ref, ...] = ()
 
 
+class Check(msgspec.Struct, frozen=True, tag="check"):
+    """Not of a topic: the host's agent shall compare what it has with the database, and tell what it found under `id`
+    within `patience` seconds. Published to the host's queue; an agent that does not know it drops it."""
+
+    id: str
+    patience: float
+
+
+Message = Update | Check
+"""What a host's queue may bring."""
+
+
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     """All objects of a topic at `version`. A topic that does not exist (any more) is empty, at version 0."""
 

@@ -1,4 +1,4 @@
-"""The agents' calls: `report`, `subscribe`, `claim` and `wired` of `selvedge.rpc`, answered from the store.
+"""The agents' calls: `report`, `subscribe`, `inspect`, `claim` and `wired` of `selvedge.rpc`, answered from the store.
 
 Any controller answers any host. What an agent sends is decoded by type and checked for size before anything happens;
 nonsense raises `Refused` at the caller. Anything else that goes wrong here reaches the caller as a remote error, and
@@ -27,7 +27,7 @@ from selvedge.topics import Snapshot
 
 LOG = logging.getLogger(__name__)
 
-Question = TypeVar("Question", rpc.Report, rpc.Subscribe, rpc.Claim, rpc.Wired)
+Question = TypeVar("Question", rpc.Report, rpc.Subscribe, rpc.Inspect, rpc.Claim, rpc.Wired)
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _TOPIC = re.compile(r"hosts|host/[A-Za-z0-9._-]{1,200}|(segment|group|members|addresses)/[A-Za-z0-9-]{1,64}")
@@ -63,6 +63,9 @@ class Calls:
             return topology.snapshots(conn, changed) if changed else ()
 
         return rpc.SubscribeReply(self._store.read(read) if request.topics else ())
+
+    def inspect(self, request: rpc.Inspect) -> rpc.InspectReply:
+        return rpc.InspectReply(self._store.read(lambda conn: topology.snapshots(conn, request.topics)))
 
     def claim(self, request: rpc.Claim) -> rpc.ClaimReply:
         record = self._outbox.record
@@ -104,6 +107,9 @@ class Endpoint:
     def subscribe(self, context: object, request: str) -> str:
         return self._answer("subscribe", rpc.Subscribe, request)
 
+    def inspect(self, context: object, request: str) -> str:
+        return self._answer("inspect", rpc.Inspect, request)
+
     def claim(self, context: object, request: str) -> str:
         return self._answer("claim", rpc.Claim, request)
 
@@ -142,15 +148,16 @@ class Endpoint:
         return answer
 
 
-def check(request: rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired) -> None:
+def check(request: rpc.Report | rpc.Subscribe | rpc.Inspect | rpc.Claim | rpc.Wired) -> None:
     """Raises Refused for what no agent of ours would send."""
     if not _HOST.fullmatch(request.host):
         raise rpc.Refused(f"{request.host[:50]!r} is not a host's name")
-    if isinstance(request, rpc.Subscribe):
-        for topic in (*request.topics, *request.drop):
+    if isinstance(request, rpc.Subscribe | rpc.Inspect):
+        topics = (*request.topics, *(request.drop if isinstance(request, rpc.Subscribe) else ()))
+        for topic in topics:
             if not _TOPIC.fullmatch(topic):
                 raise rpc.Refused(f"{topic[:50]!r} is not a topic")
-        count = len(request.topics) + len(request.drop)
+        count = len(topics)
     elif isinstance(request, rpc.Report):
         count = len(request.topics)
     elif isinstance(request, rpc.Claim):

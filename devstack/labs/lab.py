@@ -15,6 +15,7 @@ every namespace with this lab's prefix.
 import contextlib
 import json
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -326,6 +327,18 @@ class Lab:
                 for port, vm in self.vms.items()
             },
         }
+
+    def check(self, *hosts: str, timeout: float = 15.0) -> tuple[int, dict[str, Any]]:
+        """`selvedge check`: its exit status, and what it says of each host (none named: of all that live)."""
+        controller = next(iter(self.controllers.values()))
+        command = [str(program("selvedge")), "check", *hosts, "--config-file", controller.configuration()]
+        command += ["--json", "--timeout", str(timeout)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 60)
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise LabError(f"selvedge check: {done.stderr.strip() or done.stdout.strip()}") from None
+        return done.returncode, found
 
     def story(self) -> str:
         """The ends of all logs and the flows of all hypervisors: what explains a failure."""

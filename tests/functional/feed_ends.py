@@ -22,6 +22,7 @@ from controller.store.topology import deltas, of_ports, of_segments, placed, sel
 from devstack.labs.broker import Broker
 from selvedge import broker as names
 from selvedge import options, rpc
+from selvedge.topics import Update
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -187,6 +188,7 @@ class Host:
             self.downs += 1
         elif isinstance(event, FeedMessages):
             for message in event.updates:
+                assert isinstance(message, Update)
                 self.topics.update(message, now)
         elif isinstance(event.reply, rpc.SubscribeReply):
             self.topics.answer(event.reply, now)

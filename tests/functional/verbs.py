@@ -166,6 +166,19 @@ class World:
     def status(self, vm: Vm) -> str:
         return str(self.api.show("port", vm.port)["status"])
 
+    def check(self, *hosts: str, timeout: float = 15.0) -> list[str]:
+        """What `selvedge check` finds, one line each (hosts that could not be checked too); none: all is equal."""
+        code, found = self.lab.check(*hosts, timeout=timeout)
+        lines = []
+        for host, said in found.items():
+            if "unchecked" in said:
+                lines.append(f"{host}: not checked: {said['unchecked']}")
+            else:
+                lines += [f"{host}: " + " ".join(filter(None, finding.values())) for finding in said["findings"]]
+                lines += [f"{host}: not compared: {text}" for text in said["left_out"]]
+        assert (code == 0) == (not lines), (code, lines)
+        return lines
+
     # The end
 
     def delete_port(self, port: str) -> None:

@@ -18,10 +18,22 @@ from agents.effects import Announce, Call, Event, Submit, Transact, Warm
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.zones import KEY
-from openflow.batch import Batch, Confirmed, Connected, Disconnected, Flush, Flushed, Refusal, Rejected
+from openflow.batch import (
+    Audit,
+    Audited,
+    Batch,
+    Confirmed,
+    Connected,
+    Disconnected,
+    Flush,
+    Flushed,
+    Order,
+    Refusal,
+    Rejected,
+)
 from openflow.facts import Fact, Patch, Plug, Posture, Self, TunnelPort, Zone
 from openflow.incremental import Engine
-from openflow.pipeline import Kind, owner_of
+from openflow.pipeline import MARKER, Kind, owner_of
 from selvedge import rpc
 from selvedge.topics import (
     HOSTS,
@@ -98,7 +110,7 @@ class Controller:
         self.versions: dict[str, int] = {}
         self.bound: set[str] = set()
         self.identities: dict[tuple[str, ...], int] = {(): 0}
-        self.calls: list[rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired] = []
+        self.calls: list[rpc.Report | rpc.Subscribe | rpc.Inspect | rpc.Claim | rpc.Wired] = []
         self._change({HOSTS: list(HOSTS_KNOWN.values())})
         for segment in SEGMENTS.values():
             self._change({segment_topic(segment.id): [segment]})
@@ -202,6 +214,13 @@ class Controller:
                         if version != self.versions.get(topic, 0)
                     )
                 )
+            case rpc.Inspect(topics=names):
+                return rpc.InspectReply(
+                    tuple(
+                        Snapshot(topic, self.versions.get(topic, 0), tuple(self.topics.get(topic, {}).values()))
+                        for topic in names
+                    )
+                )
             case rpc.Claim(ports=names):
                 return rpc.ClaimReply({name: self._claim(name) for name in names})
             case rpc.Wired():
@@ -245,7 +264,12 @@ class FakeSwitch:
 
     def connect(self) -> None:
         self.connection += 1
-        self._world.say("switch", Connected(self.connection, dict(self.flows), dict(self.groups)))
+        self._world.say("switch", Connected(self.connection, *self.dump()))
+
+    def dump(self) -> tuple[dict[bytes, bytes], dict[int, bytes], dict[bytes, bytes]]:
+        """Flows of ours, groups, flows of others."""
+        ours = {key: body for key, body in self.flows.items() if body[0] == MARKER}
+        return ours, dict(self.groups), {key: body for key, body in self.flows.items() if body[0] != MARKER}
 
     def restart(self) -> None:
         self.flows.clear()
@@ -253,8 +277,11 @@ class FakeSwitch:
         self._world.say("switch", Disconnected("restart"))
         self.connect()
 
-    def submit(self, batch: Batch | Flush) -> None:
+    def submit(self, batch: Order) -> None:
         if batch.connection != self.connection:
+            return
+        if isinstance(batch, Audit):
+            self._world.say("switch", Audited(self.connection, *self.dump()))
             return
         if isinstance(batch, Flush):
             self._world.flush(batch.zones)
@@ -266,7 +293,7 @@ class FakeSwitch:
             self._world.say("switch", Rejected(batch.id, refused))
             return
         self.groups |= {group.id: group.body for group in batch.groups}
-        for key in batch.stale:
+        for key in (*batch.stale, *batch.foreign):
             self.flows.pop(key, None)
         self.flows |= {flow.key: flow.body for flow in batch.flows}
         self.cookies |= {flow.key: flow.cookie for flow in batch.flows}

@@ -15,7 +15,7 @@ from agents.ovsdb import Loaded, Operations, Transacted, Updated
 from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
 from agents.session import FeedUp
 from openflow.announce import Packet
-from openflow.batch import Batch, Connected, Flush
+from openflow.batch import Connected, Order
 from tests.unit.rows import Rows
 from tests.unit.surroundings import SETTINGS, Controller
 
@@ -37,7 +37,7 @@ class Answering:
         self.events.put(Updated(self.rows.commit(operations)))
         self.events.put(Transacted(tag, None))
 
-    def submit(self, order: Batch | Flush) -> None:
+    def submit(self, order: Order) -> None:
         raise AssertionError(f"nothing is plugged, so nothing is to be sent: {order}")
 
     def call(self, kind: Kind, request: Question) -> None:
