@@ -78,6 +78,7 @@ class Checks:
         self._question: Inspect | None = None
         """What a controller was asked, and has not answered yet."""
         self._forget: dict[str, float] = {}
+        self._settled = False
 
     # In -----------------------------------------------------------------------------------------------------------
 
@@ -114,12 +115,13 @@ class Checks:
     def effects(self, now: float, *, reachable: bool, settled: bool) -> Iterator[Call | Submit]:
         """What to do now, audits that nobody asked for included. `reachable`: the feed is up. `settled`: the agent was
         in sync once."""
-        if (question := self._step(now, reachable, settled)) is not None:
+        self._settled = settled
+        if (question := self._step(now, reachable)) is not None:
             yield Call("inspect", question)
         if (audit := self._audits.order(now)) is not None:
             yield Submit(audit)
 
-    def _step(self, now: float, reachable: bool, settled: bool) -> Inspect | None:
+    def _step(self, now: float, reachable: bool) -> Inspect | None:
         for name in [name for name, until in self._forget.items() if until <= now]:
             del self._forget[name], self.answers[name]
         if self._run is None and self._waiting:
@@ -130,7 +132,7 @@ class Checks:
         if run is None:
             return None
         if run.again is not None:
-            if not settled:
+            if not self._settled:
                 if now >= run.deadline:
                     self._finish(run, [Finding("agent", "missing", "the agent", "it is not in sync yet")], now)
                 return None
@@ -147,9 +149,10 @@ class Checks:
         times = [*self._forget.values()]
         if (due := self._audits.deadline()) is not None:
             times.append(due)
-        if self._run is not None:
-            times.append(self._run.deadline)
-            times += [time for time in (self._run.again, self._run.settle) if time is not None]
+        if (run := self._run) is not None:
+            # What has to wait for the agent to settle needs no clock: whatever settles it is an event.
+            again = run.again if self._settled else None
+            times += [time for time in (run.deadline, again, run.settle) if time is not None]
         return min(times, default=None)
 
     # How ----------------------------------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ class Checks:
         findings = self._findings(run)
         passing = [finding for finding in findings if finding.step in ("database", "interest", "facts")]
         if passing and now - run.began < (run.deadline - run.began) / 2:
-            run.again = now + AGAIN
+            run.again, run.settle = now + AGAIN, None
             return
         self._finish(run, findings, now)
 

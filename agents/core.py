@@ -38,7 +38,7 @@ from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
 from openflow.incremental import Engine
 from openflow.programmer import STALE_FLOWS, Programmer
 from selvedge.rpc import Claim, ClaimReply, Report, ReportReply, Subscribe, SubscribeReply, Wired, WiredReply
-from selvedge.topics import Check, host_topic
+from selvedge.topics import Check, Update, host_topic
 from selvedge.topology import OVERLAYS, Binding, Endpoint, Object, Ref, Segment
 
 LOG = logging.getLogger(__name__)
@@ -160,14 +160,15 @@ class Core:
         }
         return [f"{named(owner)}: {reason}" for owner, reason in (self._failed | refused).items()]
 
-    def _take(self, event: Event, now: float) -> None:
+    def _take(self, event: Event | Update, now: float) -> None:
         match event:
-            case FeedMessages(updates):
-                for message in updates:
-                    if isinstance(message, Check):
-                        self.checks.asked(message)
-                    else:
-                        self._apply(self.topics.update(message, now))
+            case FeedMessages(messages):
+                for message in messages:
+                    self._take(message, now)
+            case Update():
+                self._apply(self.topics.update(event, now))
+            case Check():
+                self.checks.asked(event)
             case FeedUp(fresh):
                 self._feed_up = True
                 if fresh:

@@ -10,8 +10,9 @@ from agents.ovsdb import DatabaseEvent, Operations
 from agents.session import FeedEvent
 from openflow.announce import Packet
 from openflow.batch import Order, SwitchEvent
+from selvedge.topics import Check
 
-Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
+Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer | Check
 
 
 class Call(NamedTuple):

@@ -19,6 +19,7 @@ from typing import Any
 from agents.calls import Calls, Kind, Question
 from agents.conditions import Settings
 from agents.core import Core
+from agents.door import Door
 from agents.mirror import COLUMNS
 from agents.ovsdb import Database, Operations
 from agents.reactor import STOP, Queue, Reactor
@@ -46,6 +47,7 @@ class IOThreads:
     session: Session
     calls: Calls
     underlay: Underlay
+    door: Door
 
     def start(self) -> None:
         """The slowest first: calls import oslo.messaging."""
@@ -54,8 +56,10 @@ class IOThreads:
         self.switch.start()
         self.session.start()
         self.underlay.start()
+        self.door.start()
 
     def stop(self) -> None:
+        self.door.stop()
         self.calls.stop()
         self.underlay.stop()
         self.database.stop()
@@ -93,6 +97,7 @@ class IOThreads:
             "switch_errors": self.switch.counters.errors,
             "switch_connects": self.switch.counters.connects,
             "ovsdb_transactions": self.database.transactions,
+            "door_unreadable": self.door.unreadable,
             "underlay_probes": self.underlay.probes,
         }
 
@@ -134,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         switch=Switch(str(rundir / f"{chosen.integration_bridge}.mgmt"), events.put, option=GENEVE_OPTION),
         session=Session(conf.transport_url, chosen.host, events.put),
         underlay=Underlay(),
+        door=Door(Path(conf.agent.state_dir), events.put),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(STOP))

@@ -106,6 +106,7 @@ class Reactor:
         return max(0.0, min(times) - now) if times else None
 
     def _perform(self, effect: Effect) -> None:
+        self._status.touch()
         match effect:
             case Submit(order):
                 self._threads.submit(order)
