@@ -25,6 +25,7 @@ from agents.enforcement import Enforcement
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
+from agents.reports import Reports
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.states import States
 from agents.topics import Change, Topics
@@ -90,8 +91,8 @@ class Core:
             settings.bridge_mappings,
         )
         self.upkeep = Upkeep(self.inventory, self.enforcement.zones, wanted, self._news)
-        self._loaded = self._feed_up = self._reported = self._released = False
-        self._report_due: float | None = now
+        self._loaded = self._feed_up = self._released = False
+        self._reports = Reports(settings.host, settings.report_interval, now)
         self._subscribe_after = 0.0
         self._strict = False
         self._connection: int | None = None
@@ -130,7 +131,7 @@ class Core:
 
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
-        times = [self._report_due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
+        times = [self._reports.due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
         times.append(self.programmer.next_retry())
         if self._connection is not None:
             times.append(self.enforcement.zones.deadline())
@@ -158,6 +159,7 @@ class Core:
                     self._apply(self.topics.update(update, now))
             case FeedUp(fresh):
                 self._feed_up = True
+                self._reports.feed_up(now)
                 if fresh:
                     self.topics.lost()
             case FeedDown():
@@ -290,7 +292,7 @@ class Core:
 
     def _compile(self) -> None:
         """Nothing is compiled before all is known: what comes in pieces would be compiled piece by piece."""
-        known = self._reported and self._loaded and self.topics.synced and not self.enforcement.zones.writing
+        known = self._reports.answered and self._loaded and self.topics.synced and not self.enforcement.zones.writing
         if not (known or self._released):
             return
         delta = self.engine.recompute()
@@ -353,12 +355,12 @@ class Core:
 
     @property
     def _may_subscribe(self) -> bool:
-        return self._feed_up and self._reported
+        return self._feed_up and self._reports.answered
 
     def _ask(self, now: float) -> Iterator[Effect]:
         """Report, subscribe, claim: what can be asked before anything is compiled."""
-        if self._report_due is not None and self._report_due <= now:
-            self._report_due = None
+        if self._reports.due is not None and self._reports.due <= now:
+            self._reports.sent()
             yield Call("report", report.report(self))
         if self._may_subscribe and now >= self._subscribe_after and (request := self.topics.request(now)) is not None:
             yield Call("subscribe", Subscribe(self.settings.host, request.topics, request.drop))
@@ -397,10 +399,9 @@ class Core:
 
     def _report_answered(self, answer: Answer, now: float) -> None:
         if not isinstance(answer.reply, ReportReply) or not isinstance(answer.request, Report):
-            self._report_due = now + min(REFUSED_RETRY, self.settings.report_interval)
+            self._reports.refused(now, REFUSED_RETRY)
             return
-        self._reported = True
-        self._report_due = now + self.settings.report_interval
+        self._reports.done(answer.request.topics, self.topics.versions(), now)
         self.topics.suspect(answer.request.topics, answer.reply.stale, now)
         self.wiring.retry()
         self._offer(self.claims.again(unbound=True))

@@ -19,10 +19,11 @@ from typing import Any
 from agents.calls import Calls, Kind, Question
 from agents.conditions import Settings
 from agents.core import Core
+from agents.effects import Event
 from agents.mirror import COLUMNS
-from agents.ovsdb import Database, Operations
+from agents.ovsdb import Database, Operations, Updated
 from agents.reactor import STOP, Queue, Reactor
-from agents.session import Session
+from agents.session import FeedMessages, Session
 from agents.underlay import Underlay
 from openflow.announce import Packet
 from openflow.batch import Batch, Flush
@@ -77,6 +78,14 @@ class IOThreads:
     def warm(self, peers: frozenset[str], again: bool) -> None:
         self.underlay.want(peers, again)
 
+    def took(self, events: Sequence[Event]) -> None:
+        """Who reads from outside may give more."""
+        for event in events:
+            if isinstance(event, FeedMessages):
+                self.session.took(1)
+            elif isinstance(event, Updated):
+                self.database.took(1)
+
     def counters(self) -> dict[str, int]:
         feed, calls = self.session.counters, self.calls.counters
         return {
@@ -84,8 +93,11 @@ class IOThreads:
             "feed_bytes": feed["bytes"],
             "unreadable_messages": feed["unreadable"],
             "feed_connects": feed["connects"],
+            "feed_held_back": feed["held_back"],
+            "feed_waiting_bytes": feed["waiting_bytes"],
             "calls_sent": calls["sent"],
             "calls_retried": calls["retries"],
+            "calls_unanswered": calls["timeouts"],
             "flow_mods_sent": self.switch.counters.flow_mods_sent,
             "group_mods_sent": self.switch.counters.group_mods_sent,
             "bundles": self.switch.counters.bundles,
@@ -93,6 +105,7 @@ class IOThreads:
             "switch_errors": self.switch.counters.errors,
             "switch_connects": self.switch.counters.connects,
             "ovsdb_transactions": self.database.transactions,
+            "ovsdb_held_back": self.database.held_back,
             "underlay_probes": self.underlay.probes,
         }
 

@@ -5,6 +5,9 @@ It does what the agent needs and nothing else: one conditional monitor (`monitor
 package's IDL takes 0.3-0.5 s to load a thousand interfaces and ovsdbapp 28 ms for a transaction at that size; decoding
 the monitor's reply with msgspec takes 20 ms.
 
+A reactor that is busy is not flooded: with `UPDATES` of others' changes not worked off, nothing more is read, and
+ovsdb-server merges what happens meanwhile into one update.
+
 `Framer` is the pure part: RFC 7047 puts JSON documents on the stream one after the other, without lengths.
 `Database` is the I/O thread. It keeps no rows and takes no decision: everything that arrives goes to `events`, in
 order. Who reads them: `agents.core`, by `agents.inventory`.
@@ -14,6 +17,7 @@ import contextlib
 import errno
 import logging
 import re
+import select
 import selectors
 import socket
 import threading
@@ -23,6 +27,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+
+from agents.credit import LOOK, Credit
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +40,9 @@ RETRY_FIRST, RETRY_MOST = 0.05, 0.5
 
 CHUNK = 1 << 20
 """Bytes read at once; a thousand interfaces are 0.3 MB."""
+
+UPDATES = 64
+"""Updates that the reactor has not worked off, at most."""
 
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}"\[\]]', re.DOTALL)
 """What counts for finding a document's end: whole strings (to skip), brackets, and a quote whose string is cut off."""
@@ -141,8 +150,18 @@ class Database(threading.Thread):
         self._wake_here, self._wake_there = socket.socketpair()
         self._wake_here.setblocking(False)
         self._wake_there.setblocking(False)
+        self._credit = Credit(UPDATES)
         self.transactions = 0
         """Transactions sent so far."""
+
+    @property
+    def held_back(self) -> int:
+        """How often reading had to wait for the reactor."""
+        return self._credit.held_back
+
+    def took(self, events: int) -> None:
+        """The reactor has worked off so many `Updated`."""
+        self._credit.take(events)
 
     def transact(self, tag: str, operations: Operations) -> None:
         """Send one transaction; `Transacted(tag, …)` tells its end. Nothing is sent twice: a lost one is an error."""
@@ -212,24 +231,30 @@ class Database(threading.Thread):
         monitor = {table: [{"columns": list(columns)}] for table, columns in self._columns.items()}
         out = bytearray(_request(0, "monitor_cond", [self._name, "selvedge", monitor]))
         framer = Framer()
-        with selectors.DefaultSelector() as selector:
-            selector.register(link, selectors.EVENT_READ)
-            selector.register(self._wake_here, selectors.EVENT_READ)
-            while not self._stopping:
-                selector.modify(link, selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0))
-                for key, mask in selector.select():
-                    if key.fileobj is self._wake_here:
-                        self._drain_wakes()
-                        self._take_orders(out)
-                    elif mask & selectors.EVENT_READ:
-                        data = link.recv(CHUNK)
-                        if not data:
-                            raise ConnectionResetError(errno.ECONNRESET, "closed by ovsdb-server")
-                        for document in framer.feed(data):
-                            self._receive(document, out)
-                if out:
-                    with contextlib.suppress(BlockingIOError):
-                        del out[: link.send(out)]
+        poll = select.poll()
+        poll.register(self._wake_here, select.POLLIN)
+        held = False
+        while not self._stopping:
+            if self._credit.full and not held:
+                self._credit.held_back += 1
+            held = self._credit.full
+            poll.register(link, (0 if held else select.POLLIN) | (select.POLLOUT if out else 0))
+            for descriptor, mask in poll.poll(LOOK * 1000 if held else None):
+                if descriptor == self._wake_here.fileno():
+                    self._drain_wakes()
+                    self._take_orders(out)
+                elif mask & ~select.POLLOUT:
+                    self._read(link, framer, out)
+            if out:
+                with contextlib.suppress(BlockingIOError):
+                    del out[: link.send(out)]
+
+    def _read(self, link: socket.socket, framer: Framer, out: bytearray) -> None:
+        data = link.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by ovsdb-server")
+        for document in framer.feed(data):
+            self._receive(document, out)
 
     def _take_orders(self, out: bytearray) -> None:
         while self._orders:
@@ -247,6 +272,7 @@ class Database(threading.Thread):
         if method == "echo":
             out += msgspec.json.encode({"id": serial, "result": message.get("params"), "error": None})
         elif method == "update2":
+            self._credit.give(1)
             self._events(Updated(message["params"][1]))
         elif method is not None:
             LOG.debug("ovsdb-server sent %s, which is of no use here", method)

@@ -13,7 +13,7 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,13 +44,14 @@ Queue = queue.SimpleQueue[Event | Stop]
 
 
 class Threads(Protocol):
-    """What carries out effects; every method returns at once."""
+    """What carries out effects, and hears which events are worked off; every method returns at once."""
 
     def transact(self, tag: str, operations: Operations) -> None: ...
     def submit(self, order: Batch | Flush) -> None: ...
     def call(self, kind: Kind, request: Question) -> None: ...
     def warm(self, peers: frozenset[str], again: bool) -> None: ...
     def send(self, packet: Packet) -> None: ...
+    def took(self, events: Sequence[Event]) -> None: ...
     def counters(self) -> dict[str, int]: ...
 
 
@@ -83,6 +84,7 @@ class Reactor:
                     announce.prepare()
             if self._status.due(now) or first:
                 self._write_status(now)
+            self._threads.took(taken)
             taken, stopping = self._wait(now)
         self._write_status(time.monotonic())
 

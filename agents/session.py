@@ -2,10 +2,15 @@
 
 The queue is durable and keeps its bindings while the agent is away, so at every connect the thread first looks whether
 it is still there. If it is not, the thread declares it anew and says so (`FeedUp.fresh`): all subscriptions are
-gone with the old one. Messages are acknowledged once the reactor has them; whatever gets lost between there and Open
-vSwitch is healed by versions. A message that cannot be read is counted, logged and dropped, and heals likewise.
+gone with the old one. Messages are acknowledged once the reactor has worked them off (`took`), and the broker sends no
+more than `PREFETCH` ahead of that, nor is more read than `MOST` bytes: what a busy agent does not get to waits in its
+queue, which is bounded. Whatever gets lost between here and Open vSwitch is healed by versions. A message that cannot
+be read is counted, logged and dropped, and heals likewise.
 
-Reconnecting takes a jittered, growing pause, so that a restarted broker is not met by all hosts at once.
+Reconnecting takes a growing pause of at most 1.2 s: a broker that was away for long is used again within two seconds,
+and because every pause is scattered by half, all hosts come spread over about one. A refused attempt costs a packet
+each way, so there is nothing to save by waiting longer. A connection that is cut without a word is noticed by missing
+heartbeats, and is dropped without another.
 """
 
 import logging
@@ -14,12 +19,14 @@ import random
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import amqp
 
+from agents.credit import LOOK, Credit
 from selvedge import wire
 from selvedge.broker import agent_queue, agent_queue_arguments
 from selvedge.messaging import HEARTBEAT, WAIT, connect
@@ -31,9 +38,18 @@ PREFETCH = 1000
 """Messages the broker sends ahead of our acknowledgements."""
 
 BATCH = 256
-"""Messages that make one event and one acknowledgement."""
+"""Messages that make one event."""
 
-PAUSES = (0.1, 5.0)
+MOST = 8 << 20
+"""Bytes of messages that the reactor has not worked off, at most, besides the last ones read."""
+
+OVERHEAD = 500
+"""What a message weighs besides its body."""
+
+LINGER = 0.1
+"""Seconds that an acknowledgement may wait when nothing else happens."""
+
+PAUSES = (0.1, 0.8)
 """Seconds before the first and, doubling, at most before any further attempt to connect; scattered by half."""
 
 
@@ -83,13 +99,20 @@ class Session(threading.Thread):
         self._counters = Counters()
         self._stopped = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._credit = Credit(MOST)
         self._arrived: list[Update] = []
+        self._weight = 0
         self._last_tag = 0
+        self._given: deque[tuple[int, int]] = deque()
         self._cancelled = False
 
     @property
     def counters(self) -> dict[str, int]:
-        return asdict(self._counters)
+        return asdict(self._counters) | {"held_back": self._credit.held_back, "waiting_bytes": self._credit.waiting}
+
+    def took(self, events: int) -> None:
+        """The reactor has worked off so many `FeedMessages`."""
+        self._credit.take(events)
 
     def stop(self) -> None:
         """Ends the thread; no events after this. One that is just connecting ends a little later."""
@@ -122,18 +145,16 @@ class Session(threading.Thread):
         try:
             channel, fresh = self._find_queue(connection)
             channel.basic_qos(0, PREFETCH, False)
-            self._cancelled, self._last_tag = False, 0
+            self._cancelled, self._last_tag, self._weight = False, 0, 0
             self._arrived.clear()
+            self._given.clear()  # their tags were the last connection's
             channel.basic_consume(self._queue, callback=self._receive, on_cancel=self._cancel)
             self._counters.connects += 1
             LOG.info("feed: reading %s%s", self._queue, ", made anew" if fresh else "")
             self._events(FeedUp(fresh))
             self._read(connection, channel)
         finally:
-            try:
-                connection.collect() if self._stopped.is_set() else connection.close()
-            except (OSError, amqp.AMQPError):
-                connection.collect()
+            connection.collect()  # to say good-bye to who does not answer would take seconds
 
     def _find_queue(self, connection: amqp.Connection) -> tuple[amqp.Channel, bool]:
         """An open channel, and whether the queue had to be made."""
@@ -148,35 +169,61 @@ class Session(threading.Thread):
 
     def _read(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
         socket = _Readable(connection)
-        idle = select.poll()
+        idle, held = select.poll(), select.poll()
         idle.register(connection.sock, select.POLLIN)
-        idle.register(self._wake, select.POLLIN)
+        for poll in (idle, held):
+            poll.register(self._wake, select.POLLIN)
         tick = time.monotonic()
+        holding = False
         while not self._stopped.is_set():
-            if not socket.now():
-                idle.poll(HEARTBEAT / 3 * 1000)
-                self._counters.wakeups += 1
-            while len(self._arrived) < BATCH and socket.now():
-                # One frame, whatever it is: drain_events would wait for a method after a mere heartbeat.
-                connection.blocking_read(timeout=WAIT)
+            if self._credit.full:
+                self._credit.held_back += not holding
+                holding = True
+                held.poll(LOOK * 1000)
+            else:
+                holding = False
+                if not socket.now():
+                    idle.poll((LINGER if self._given else HEARTBEAT / 3) * 1000)
+                    self._counters.wakeups += 1
+                while len(self._arrived) < BATCH and socket.now():
+                    # One frame, whatever it is: drain_events would wait for a method after a mere heartbeat.
+                    connection.blocking_read(timeout=WAIT)
             if self._stopped.is_set():
                 return  # without acknowledging what nobody took: the next start gets it again
-            if self._last_tag:
-                if self._arrived:
-                    self._events(FeedMessages(tuple(self._arrived)))
-                    self._arrived.clear()
-                channel.basic_ack(self._last_tag, multiple=True)
-                self._last_tag = 0
+            self._hand_over()
+            self._acknowledge(channel)
             if self._cancelled:
                 raise amqp.RecoverableConnectionError("the queue was deleted")
             if time.monotonic() - tick > HEARTBEAT / 6:
                 tick = time.monotonic()
-                connection.heartbeat_tick(rate=2)
+                # Who does not read does not hear the other side's heartbeats either.
+                connection.send_heartbeat() if holding else connection.heartbeat_tick(rate=2)
+
+    def _hand_over(self) -> None:
+        """What was read becomes one event."""
+        if not self._last_tag:
+            return
+        number = self._credit.gifts
+        if self._arrived:
+            number = self._credit.give(self._weight)
+            self._events(FeedMessages(tuple(self._arrived)))
+            self._arrived.clear()
+        self._given.append((number, self._last_tag))
+        self._last_tag = self._weight = 0
+
+    def _acknowledge(self, channel: amqp.Channel) -> None:
+        """Whatever the reactor has worked off by now."""
+        tag = 0
+        while self._given and self._given[0][0] <= self._credit.taken:
+            tag = self._given.popleft()[1]
+        if tag:
+            channel.basic_ack(tag, multiple=True)
 
     def _receive(self, message: Any) -> None:
         self._last_tag = message.delivery_tag
         self._counters.received += 1
         self._counters.bytes += len(message.body)
+        self._weight += len(message.body) + OVERHEAD
         try:
             self._arrived.append(wire.decode(bytes(message.body), Update))
         except wire.Unreadable as error:

@@ -23,8 +23,10 @@ from oslo_config import cfg
 
 from selvedge.broker import amqp_urls
 
-HEARTBEAT = 30
-"""Seconds between heartbeats of the feed's connections; half-open ones are noticed after twice that."""
+HEARTBEAT = 10
+"""Seconds that all connections negotiate (the broker's own 60 is more, and the smaller one counts). A connection that
+neither side closed is noticed after twice that; one that was cut while something was being sent, by TCP after a second
+(py-amqp's TCP_USER_TIMEOUT)."""
 
 WAIT = 10.0
 """Seconds that the broker may take to answer anything synchronous."""
@@ -42,6 +44,7 @@ def connect(transport_url: str, name: str, heartbeat: int = HEARTBEAT, **options
     settings = {
         "client_properties": {"connection_name": name},
         "read_timeout": WAIT,
+        "write_timeout": WAIT,
         "login_method": "PLAIN",
         **options,
     }
@@ -85,11 +88,13 @@ def rpc_transport(conf: cfg.ConfigOpts, host: str, process: str, lock_path: str 
         "rabbit_transient_queues_ttl": 600,
         "rpc_conn_pool_size": pool,
         "conn_pool_min_size": 1,
+        "heartbeat_timeout_threshold": HEARTBEAT,
+        # An attempt a second, which is as often as it can, scattered: as our own feed (`agents.session`).
         "kombu_reconnect_delay": 0.1,
-        "kombu_reconnect_splay": 0.4,
+        "kombu_reconnect_splay": 0.3,
         "rabbit_retry_interval": 1,
         "rabbit_retry_backoff": 0,
-        "rabbit_interval_max": 2,
+        "rabbit_interval_max": 1,
         "hostname": host,
         "processname": process,
         "use_queue_manager": lock_path is not None,

@@ -85,6 +85,11 @@ class Metrics(Collector):
             ("selvedge_feed_unbound", "Topics unbound from hosts' queues", self._service.subscriptions.unbound),
             ("selvedge_calls_refused", "Agents' calls that made no sense", calls.refused),
             ("selvedge_calls_failed", "Agents' calls that failed and will be repeated", calls.failed),
+            (
+                "selvedge_store_refused",
+                "Calls told at once that the database is away, as it had not answered the one before",
+                self._service.store.fuse.refused,
+            ),
             ("selvedge_store_retries", "Transactions that lost a race and ran again", self._service.store.retries),
         ):
             yield CounterMetricFamily(name, text, value=value)

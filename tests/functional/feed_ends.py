@@ -188,6 +188,7 @@ class Host:
         elif isinstance(event, FeedMessages):
             for message in event.updates:
                 self.topics.update(message, now)
+            self.session.took(1)
         elif isinstance(event.reply, rpc.SubscribeReply):
             self.topics.answer(event.reply, now)
         elif isinstance(event.reply, rpc.ReportReply) and isinstance(event.request, rpc.Report):

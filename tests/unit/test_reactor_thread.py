@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from agents.calls import Answer, Kind, Question
 from agents.core import Core
+from agents.effects import Event
 from agents.ovsdb import Loaded, Operations, Transacted, Updated
 from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
 from agents.session import FeedUp
@@ -29,6 +30,7 @@ class Answering:
         self.rows.bridge("br-ex")
         self.controller = Controller(self)
         self.peers: list[frozenset[str]] = []
+        self.taken = 0
 
     def say(self, source: str, event: Any) -> None:
         self.events.put(event)
@@ -48,6 +50,9 @@ class Answering:
 
     def send(self, packet: Packet) -> None:
         raise AssertionError(f"nothing is plugged, so nothing is to be announced: {packet}")
+
+    def took(self, events: Sequence[Event]) -> None:
+        self.taken += len(events)
 
     def counters(self) -> dict[str, int]:
         return {"messages_received": 7}
