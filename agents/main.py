@@ -93,6 +93,7 @@ class IOThreads:
             "feed_bytes": feed["bytes"],
             "unreadable_messages": feed["unreadable"],
             "feed_connects": feed["connects"],
+            "feed_ghosts": feed["ghosts"],
             "feed_held_back": feed["held_back"],
             "feed_waiting_bytes": feed["waiting_bytes"],
             "calls_sent": calls["sent"],

@@ -10,7 +10,8 @@ be read is counted, logged and dropped, and heals likewise.
 Reconnecting takes a growing pause of at most 1.2 s: a broker that was away for long is used again within two seconds,
 and because every pause is scattered by half, all hosts come spread over about one. A refused attempt costs a packet
 each way, so there is nothing to save by waiting longer. A connection that is cut without a word is noticed by missing
-heartbeats, and is dropped without another.
+heartbeats, and is dropped without another. The broker may take longer to notice, and would give half of the messages to
+the reader of before; so a queue that keeps another reader is deleted and made anew.
 """
 
 import logging
@@ -34,7 +35,7 @@ from selvedge.topics import Update
 
 LOG = logging.getLogger(__name__)
 
-PREFETCH = 1000
+PREFETCH = 512
 """Messages the broker sends ahead of our acknowledgements."""
 
 BATCH = 256
@@ -42,6 +43,9 @@ BATCH = 256
 
 MOST = 8 << 20
 """Bytes of messages that the reactor has not worked off, at most, besides the last ones read."""
+
+GHOST = 0.5
+"""Seconds that the broker has to notice the end of our last connection, or of our last life."""
 
 OVERHEAD = 500
 """What a message weighs besides its body."""
@@ -83,17 +87,19 @@ class Counters:
     received: int = 0
     bytes: int = 0
     unreadable: int = 0
+    ghosts: int = 0
     wakeups: int = 0
 
 
 class Session(threading.Thread):
     """The consumer of one host's queue."""
 
-    def __init__(self, url: str, host: str, events: Callable[[FeedEvent], None]) -> None:
+    def __init__(self, url: str, host: str, events: Callable[[FeedEvent], None], *, heartbeat: int = HEARTBEAT) -> None:
         """`url`: oslo.messaging's transport URL. `events` is called here, and must neither block nor raise."""
         super().__init__(name="feed", daemon=True)
         self._url = url
         self._host = host
+        self._heartbeat = heartbeat
         self._queue = agent_queue(host)
         self._events = events
         self._counters = Counters()
@@ -141,7 +147,7 @@ class Session(threading.Thread):
 
     def _serve(self) -> None:
         """One connection, from its begin to its end. Returns when stopped; raises OSError, amqp.AMQPError."""
-        connection = connect(self._url, f"selvedge-agent {self._host} feed")
+        connection = connect(self._url, f"selvedge-agent {self._host} feed", heartbeat=self._heartbeat)
         try:
             channel, fresh = self._find_queue(connection)
             channel.basic_qos(0, PREFETCH, False)
@@ -159,13 +165,23 @@ class Session(threading.Thread):
     def _find_queue(self, connection: amqp.Connection) -> tuple[amqp.Channel, bool]:
         """An open channel, and whether the queue had to be made."""
         channel = connection.channel()
+        patience = time.monotonic() + GHOST
         try:
-            channel.queue_declare(self._queue, passive=True)
+            while channel.queue_declare(self._queue, passive=True).consumer_count:
+                if time.monotonic() > patience:
+                    LOG.warning(
+                        "feed: %s has another reader, who may be gone without a word: making it anew", self._queue
+                    )
+                    self._counters.ghosts += 1
+                    channel.queue_delete(self._queue)
+                    break
+                self._stopped.wait(0.05)
+            else:
+                return channel, False
         except amqp.NotFound:  # which closes the channel
             channel = connection.channel()
-            channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=agent_queue_arguments())
-            return channel, True
-        return channel, False
+        channel.queue_declare(self._queue, durable=True, auto_delete=False, arguments=agent_queue_arguments())
+        return channel, True
 
     def _read(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
         socket = _Readable(connection)
@@ -183,7 +199,7 @@ class Session(threading.Thread):
             else:
                 holding = False
                 if not socket.now():
-                    idle.poll((LINGER if self._given else HEARTBEAT / 3) * 1000)
+                    idle.poll((LINGER if self._given else self._heartbeat / 3) * 1000)
                     self._counters.wakeups += 1
                 while len(self._arrived) < BATCH and socket.now():
                     # One frame, whatever it is: drain_events would wait for a method after a mere heartbeat.
@@ -194,7 +210,7 @@ class Session(threading.Thread):
             self._acknowledge(channel)
             if self._cancelled:
                 raise amqp.RecoverableConnectionError("the queue was deleted")
-            if time.monotonic() - tick > HEARTBEAT / 6:
+            if time.monotonic() - tick > self._heartbeat / 6:
                 tick = time.monotonic()
                 # Who does not read does not hear the other side's heartbeats either.
                 connection.send_heartbeat() if holding else connection.heartbeat_tick(rate=2)
