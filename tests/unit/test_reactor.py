@@ -529,3 +529,34 @@ def test_any_order_ends_in_the_same_state(begin: list[tuple[Any, ...]], actions:
     assert world.zones().keys() == {name for name, port in world.controller.ports.items() if port.host == HERE}
     for name, port in world.controller.ports.items():
         assert port.host is not None or not world.plugged(name), f"{name} is plugged, free and not claimed"
+
+
+@pytest.mark.parametrize("fresh", (False, True))
+def test_the_feed_comes_back_and_one_report_finds_what_was_lost(world: World, fresh: bool) -> None:
+    """Given a port whose message is lost with the connection, without a later one that shows the gap: the agent reports
+    soon after the feed's return, and has it. When nothing was lost that report is all, but for a queue made anew, which
+    is bound again, with the versions known."""
+    world.controller.create(1, "s1", HERE)
+    world.settle(reports=0)
+    world.controller.calls.clear()
+    world.feed_breaks(fresh)
+    world.settle(reports=0)
+    assert [type(call) for call in world.controller.calls if not isinstance(call, rpc.Subscribe)] == [rpc.Report]
+    versions = [set(call.topics.values()) for call in calls(world, rpc.Subscribe)]
+    assert bool(versions) == fresh
+    assert all(0 not in told for told in versions)
+    world.check()
+    drain(world)
+    port = world.controller.create(2, "s1", HERE)
+    world.feed_breaks(fresh=False)
+    began = world.now
+    while world.now < began + 2 and port not in world.core.bindings:
+        drain(world)
+        world.pause(0.05)
+    assert port in world.core.bindings
+
+
+def drain(world: World) -> None:
+    """Deliver whatever is on its way; no time passes."""
+    while (source := next((name for name, waiting in world.queues.items() if waiting), None)) is not None:
+        world.deliver(source)
