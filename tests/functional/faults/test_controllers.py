@@ -1,6 +1,8 @@
 """Controllers die, at any instant: no change is lost or stuck, nothing is given out twice, and the others go on."""
 
+import os
 import random
+import signal
 import threading
 import time
 import urllib.request
@@ -195,11 +197,12 @@ def metrics(controller: Daemon) -> str:
     return found
 
 
-def test_calls_that_a_killed_controller_took_with_it_are_answered_by_another(
-    many: World, hosts: list[Host], tmp_path: Path
+@pytest.mark.parametrize("end", ("killed", "frozen"))
+def test_calls_that_a_dead_controller_took_with_it_are_answered_by_another(
+    many: World, hosts: list[Host], tmp_path: Path, end: str
 ) -> None:
-    """Given sixteen agents that call all the time, and one of three controllers that is killed with -9: every call is
-    answered, none waits much longer than a second for it, and nobody has to try twice but those that were lost."""
+    """Given sixteen agents that call all the time, and one of three controllers that is killed with -9 or stands still:
+    every call is answered, and none waits much longer than a second for it."""
     hosts += [Host(tmp_path / f"c{n}", many.lab.broker, f"hv-c{n}") for n in range(CALLERS)]
     victim = list(many.lab.controllers.values())[1]
     waits: list[float] = []
@@ -223,14 +226,17 @@ def test_calls_that_a_killed_controller_took_with_it_are_answered_by_another(
         ask(host)
     serve(3.0)
     assert len(waits) > CALLERS * 3
-    victim.kill()
+    assert victim.pid is not None
+    group = os.getpgid(victim.pid)
+    victim.kill() if end == "killed" else os.killpg(group, signal.SIGSTOP)
     try:
         waits.clear()
         serve(4.0)
     finally:
-        victim.start()
+        victim.start() if end == "killed" else os.killpg(group, signal.SIGCONT)
     until(hosts, lambda: all(host.answers for host in hosts), 10)
     retried = sum(host.calls.counters["retries"] for host in hosts)
-    print("retried", retried, "longest", sorted(waits)[-5:], "calls", len(waits))
+    print(end, "retried", retried, "longest", sorted(waits)[-5:], "calls", len(waits))
     assert len(waits) > CALLERS * 2
     assert max(waits) < TAKEN_OVER + SLACK, sorted(waits)[-5:]
+    assert 0 < retried < CALLERS * 3, "those that it took with it, and no others"
