@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,7 +20,7 @@ from controller.store.migrate import upgrade
 from devstack.labs.broker import Broker
 from devstack.labs.process import wait_for
 from selvedge import broker as names
-from selvedge.messaging import connect
+from selvedge.messaging import HEARTBEAT, connect
 from selvedge.topics import HOSTS, host_topic, segment_topic
 from tests.functional.faults.watching import Pinging, answered
 from tests.functional.faults.wire_proxy import WireProxy
@@ -76,10 +77,10 @@ def test_when_nothing_changed_a_restarted_broker_costs_one_report_of_each_agent(
     assert [hypervisor.status()["flow_mods_sent"] for hypervisor in many.hypervisors] == mods
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Broker]:
-    """A broker that a test may do anything to."""
-    made = Broker(tmp_path / "broker")
+@pytest.fixture(scope="module")
+def own(state: Path) -> Iterator[Broker]:
+    """A broker that a test may do anything to, if it runs afterwards."""
+    made = Broker(state / "own")
     try:
         made.start()
         yield made
@@ -116,27 +117,27 @@ def host(own: Broker, tmp_path: Path) -> Iterator[Hosts]:
         list(pool.map(Host.stop, started))
 
 
-@pytest.mark.parametrize("memory", ("kept", "lost"))
-def test_sixteen_agents_return_by_deltas(own: Broker, controller: Controller, host: Hosts, memory: str) -> None:
-    """Given sixteen agents in sync and a broker that was away, with its queues or without, and a change meanwhile, all
-    know it soon after the broker's return, and nobody is sent a snapshot of what has not changed."""
+def test_sixteen_agents_return_by_deltas(own: Broker, controller: Controller, host: Hosts) -> None:
+    """Given sixteen agents in sync and a broker that was away, first with its queues and then without, and a change
+    meanwhile, all know it soon after the broker's return, and nobody is sent a snapshot of what has not changed."""
     still, moving = controller.network(), controller.network()
     (port,) = controller.ports(moving, "hv9")
     hosts = [host(segment_topic(still), segment_topic(moving), HOSTS) for _ in range(MANY_HOSTS)]
     until(hosts, lambda: all(one.topics.synced for one in hosts), 60)
-    snapshots = [one.topics.counters.snapshots for one in hosts]
-    own.stop()
-    until(hosts, lambda: all(one.downs for one in hosts))
-    controller.toggle(port, False)
-    if memory == "lost":
-        own.wipe()
-    own.start()
-    new = truth(controller, segment_topic(moving))
-    took = until(hosts, lambda: all(one.objects(segment_topic(moving)) == new for one in hosts), 20)
-    assert [one.up for one in hosts] == [[True, memory == "lost"]] * MANY_HOSTS
-    more = [one.topics.counters.snapshots - old for one, old in zip(hosts, snapshots, strict=True)]
-    assert max(more) <= (1 if memory == "lost" else 0), "of the topic that changed, if the queue is new"
-    assert took < RETURN + SLACK
+    for times, wiped in enumerate((False, True), start=1):
+        snapshots = [one.topics.counters.snapshots for one in hosts]
+        own.stop()
+        until(hosts, lambda times=times: all(one.downs == times for one in hosts))  # type: ignore[misc]
+        controller.toggle(port, wiped)
+        if wiped:
+            own.wipe()
+        own.start()
+        new = truth(controller, segment_topic(moving))
+        took = until(hosts, lambda new=new: all(one.objects(segment_topic(moving)) == new for one in hosts), 20)  # type: ignore[misc]
+        assert took < RETURN + SLACK
+        more = [one.topics.counters.snapshots - old for one, old in zip(hosts, snapshots, strict=True)]
+        assert max(more) <= wiped, "of the topic that changed, if the queue is new"
+    assert [one.up for one in hosts] == [[True, False, True]] * MANY_HOSTS
 
 
 def test_a_connection_cut_without_a_word_is_noticed_and_replaced(
@@ -191,7 +192,7 @@ def test_a_publisher_on_a_cut_wire_is_missed_by_nobody(own: Broker, tmp_path: Pa
             cut.ports(segment, "hv9", 3)
             until([reader], lambda: len(reader.objects(host_topic("hv9"))) == 3, 10)
             assert time.monotonic() - began < 5, "heartbeats of ten seconds did not tell"
-            assert other.service.sweeper.swept == 2
+            until([], lambda: other.service.sweeper.swept == 2)
             assert reader.topics.counters.gaps == 0
             wire.mend(drop=True)
             until([], lambda: cut.service.publisher.connected and cut.left_in_outbox() == 0, 15)
@@ -200,11 +201,20 @@ def test_a_publisher_on_a_cut_wire_is_missed_by_nobody(own: Broker, tmp_path: Pa
             cut.stop()
 
 
-def control(broker: Broker, *words: str) -> None:
-    """Have `rabbitmqctl` do something; Debian's own wrapper of it knows only Debian's own broker."""
+def control(broker: Broker, *words: str) -> str:
+    """What `rabbitmqctl` says; Debian's own wrapper of it knows only Debian's own broker."""
     environment = {**os.environ, **broker.environment}
     command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "--quiet", *words]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60, text=True)
+    return done.stdout
+
+
+def test_everybody_agrees_with_the_broker_on_heartbeats(many: World) -> None:
+    """Given all kinds of connections, feed and calls of agents and controllers: their silence is noticed after twice
+    the heartbeat. A controller's connection for bindings has none, as it is silent between two calls."""
+    told = control(many.lab.broker, "list_connections", "--no-table-headers", "timeout").split()
+    assert Counter(told).keys() == {str(HEARTBEAT), "0"}
+    assert told.count("0") <= len(many.lab.controllers)
 
 
 def test_an_agent_that_stood_still_while_its_queue_overflowed_catches_up(many: World) -> None:

@@ -95,9 +95,12 @@ def test_without_a_database_the_api_says_so_and_all_else_goes_on(many: World, ho
     assert not many.api.list("networks", name="x"), "what was refused was not done"
 
 
-def test_after_a_frozen_database_one_call_tries_and_the_others_are_told_at_once(postgres: Postgres) -> None:
+def test_after_a_frozen_database_one_call_tries_and_the_others_are_told_at_once(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given a server that says nothing, the first call waits, and those after it are refused in no time, but for one
     that tries again; when the server goes on, so do they."""
+    monkeypatch.setattr("controller.store.absence.ANSWER", 1.5)
     store = Store(postgres.create_database("frozen"))
     one = text("SELECT 1")
 
