@@ -47,7 +47,7 @@ class Patient(psycopg.Connection[Any]):
     """A connection whose every wait ends."""
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """As psycopg's, which resumes `gen` at least ten times a second. Raises psycopg.OperationalError."""
+        """As psycopg's, which since 3.2 resumes `gen` at least ten times a second. Raises psycopg.OperationalError."""
         if getattr(_hurry, "off", False):
             return super().wait(gen, *args, **options)
         try:
