@@ -225,14 +225,14 @@ def test_calls_that_a_dead_controller_took_with_it_are_answered_by_another(
 
     for host in hosts:
         ask(host)
-    serve(3.0)
+    serve(2.0)
     assert len(waits) > CALLERS * 3
     assert victim.pid is not None
     group = os.getpgid(victim.pid)
     victim.kill() if end == "killed" else os.killpg(group, signal.SIGSTOP)
     try:
         waits.clear()
-        serve(4.0)
+        serve(3.0)
     finally:
         victim.start() if end == "killed" else os.killpg(group, signal.SIGCONT)
     until(hosts, lambda: all(host.answers for host in hosts), 10)
