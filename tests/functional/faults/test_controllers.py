@@ -213,7 +213,7 @@ def test_calls_that_a_dead_controller_took_with_it_are_answered_by_another(
         asked[host.name] = time.monotonic()
         host.calls.submit("claim", rpc.Claim(host.name, ("no-such-port",)))
 
-    def serve(seconds: float) -> None:
+    def serve(seconds: float) -> int:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for host in hosts:
@@ -222,11 +222,11 @@ def test_calls_that_a_dead_controller_took_with_it_are_answered_by_another(
                     waits.append(time.monotonic() - asked[host.name])
                     ask(host)
                 host.step(0.001)
+        return len(waits)
 
     for host in hosts:
         ask(host)
-    serve(2.0)
-    assert len(waits) > CALLERS * 3
+    wait_for("three calls each", lambda: serve(0.2) > CALLERS * 3)
     assert victim.pid is not None
     group = os.getpgid(victim.pid)
     victim.kill() if end == "killed" else os.killpg(group, signal.SIGSTOP)
