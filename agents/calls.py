@@ -98,10 +98,14 @@ class Calls:
         """The client that all threads share; the first one pays for the import."""
         with self._client_lock:
             if self._client is None:
+                from selvedge.accounts import PROCESS
                 from selvedge.messaging import rpc_transport
+                from selvedge.transports import AGENT
 
                 state = self._conf.agent.state_dir
-                self._transport = rpc_transport(self._conf, self._conf.host, "selvedge-agent", lock_path=state, pool=1)
+                self._transport = rpc_transport(
+                    self._conf, self._conf.host, PROCESS, lock_path=state, pool=1, scheme=AGENT
+                )
                 import oslo_messaging
 
                 target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, version=rpc.VERSION)

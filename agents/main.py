@@ -29,6 +29,7 @@ from openflow.batch import Batch, Flush
 from openflow.pipeline import GENEVE_OPTION
 from openflow.switch import Switch
 from selvedge import options
+from selvedge.tls import access
 
 LOG = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             str(rundir / "db.sock"), {table: tuple(columns) for table, columns in COLUMNS.items()}, events.put
         ),
         switch=Switch(str(rundir / f"{chosen.integration_bridge}.mgmt"), events.put, option=GENEVE_OPTION),
-        session=Session(conf.transport_url, chosen.host, events.put),
+        session=Session(access(conf), chosen.host, events.put),
         underlay=Underlay(),
     )
     for number in (signal.SIGTERM, signal.SIGINT):

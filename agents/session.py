@@ -23,6 +23,7 @@ import amqp
 from selvedge import wire
 from selvedge.broker import agent_queue, agent_queue_arguments
 from selvedge.messaging import HEARTBEAT, WAIT, connect
+from selvedge.tls import Access
 from selvedge.topics import Update
 
 LOG = logging.getLogger(__name__)
@@ -73,10 +74,10 @@ class Counters:
 class Session(threading.Thread):
     """The consumer of one host's queue."""
 
-    def __init__(self, url: str, host: str, events: Callable[[FeedEvent], None]) -> None:
-        """`url`: oslo.messaging's transport URL. `events` is called here, and must neither block nor raise."""
+    def __init__(self, place: str | Access, host: str, events: Callable[[FeedEvent], None]) -> None:
+        """`place`: the broker, or oslo.messaging's URL of it. `events` is called here; it neither blocks nor raises."""
         super().__init__(name="feed", daemon=True)
-        self._url = url
+        self._place = place
         self._host = host
         self._queue = agent_queue(host)
         self._events = events
@@ -118,7 +119,7 @@ class Session(threading.Thread):
 
     def _serve(self) -> None:
         """One connection, from its begin to its end. Returns when stopped; raises OSError, amqp.AMQPError."""
-        connection = connect(self._url, f"selvedge-agent {self._host} feed")
+        connection = connect(self._place, f"selvedge-agent {self._host} feed")
         try:
             channel, fresh = self._find_queue(connection)
             channel.basic_qos(0, PREFETCH, False)

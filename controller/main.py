@@ -14,6 +14,7 @@ from gunicorn.app.base import BaseApplication
 from oslo_config import cfg
 
 from selvedge import options
+from selvedge.tls import listener
 
 LOG = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "worker_exit": lambda server, worker: self._end(),
             "pre_fork": lambda server, worker: _import_everything(),
+            **listener(self._conf),
         }.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)

@@ -21,7 +21,9 @@ import amqp
 from kombu.connection import Connection
 from oslo_config import cfg
 
-from selvedge.broker import amqp_urls
+from selvedge import transports
+from selvedge.accounts import CONTROL_EXCHANGE
+from selvedge.tls import Access, access
 
 HEARTBEAT = 30
 """Seconds between heartbeats of the feed's connections; half-open ones are noticed after twice that."""
@@ -29,20 +31,19 @@ HEARTBEAT = 30
 WAIT = 10.0
 """Seconds that the broker may take to answer anything synchronous."""
 
-CONTROL_EXCHANGE = "selvedge"
 
-
-def connect(transport_url: str, name: str, heartbeat: int = HEARTBEAT, **options: Any) -> amqp.Connection:
-    """An open AMQP connection, called `name` in the broker's lists, to any of the hosts that the URL names.
+def connect(place: str | Access, name: str, heartbeat: int = HEARTBEAT, **options: Any) -> amqp.Connection:
+    """An open AMQP connection, called `name` in the broker's lists, to any of the hosts that `place` names.
 
     Its user calls `heartbeat_tick` every few seconds. Raises OSError, amqp.AMQPError: what the last host said.
     """
-    urls = list(amqp_urls(transport_url))
+    way = Access(place) if isinstance(place, str) else place
+    urls = list(way.urls())
     random.shuffle(urls)
     settings = {
         "client_properties": {"connection_name": name},
         "read_timeout": WAIT,
-        "login_method": "PLAIN",
+        "login_method": way.login,
         **options,
     }
     while True:
@@ -51,17 +52,32 @@ def connect(transport_url: str, name: str, heartbeat: int = HEARTBEAT, **options
             link: Any = Connection
             # For plain amqp:// kombu asks eventlet whether it rules here, which another thread may be importing for
             # oslo.messaging just now: half a module, and that import fails. pyamqp:// is the same without a question.
-            return link(f"py{url}", connect_timeout=WAIT / 2, heartbeat=heartbeat, transport_options=settings).connect()
+            return link(
+                f"py{url}",
+                ssl=way.ssl(url),
+                connect_timeout=WAIT / 2,
+                heartbeat=heartbeat,
+                transport_options=settings,
+            ).connect()
         except (OSError, amqp.AMQPError):
             if not urls:
                 raise
 
 
-def rpc_transport(conf: cfg.ConfigOpts, host: str, process: str, lock_path: str | None = None, pool: int = 4) -> Any:
+def rpc_transport(
+    conf: cfg.ConfigOpts,
+    host: str,
+    process: str,
+    lock_path: str | None = None,
+    *,
+    pool: int = 4,
+    scheme: str = transports.PLAIN,
+) -> Any:
     """oslo.messaging's transport for calls, made from the same files that `conf` was read from.
 
     `host` and `process` name the reply queue; `lock_path` is a directory where oslo.messaging keeps the number of
-    queues it gave out (None: random names, for who calls nobody). `pool`: most connections for sending.
+    queues it gave out (None: random names, for who calls nobody). `pool`: most connections for sending. `scheme`: one
+    of `selvedge.transports`.
     """
     os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")  # nobody here asked for it
@@ -94,6 +110,10 @@ def rpc_transport(conf: cfg.ConfigOpts, host: str, process: str, lock_path: str 
         "processname": process,
         "use_queue_manager": lock_path is not None,
     }
+    way = access(conf)
+    if way.tls:
+        ours |= {"ssl": True, "rabbit_login_method": way.login}
+        ours |= {f"ssl_{name}": value for name in ("ca_file", "cert_file", "key_file") if (value := getattr(way, name))}
     for name, value in ours.items():
         settings.set_default(name, value, group="oslo_messaging_rabbit")
     if lock_path is not None:
@@ -104,4 +124,9 @@ def rpc_transport(conf: cfg.ConfigOpts, host: str, process: str, lock_path: str 
         Path(lock_path).mkdir(parents=True, exist_ok=True)
         lockutils.set_defaults(lock_path)
     oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
-    return oslo_messaging.get_rpc_transport(settings, url=conf.transport_url, allowed_remote_exmods=["selvedge.rpc"])
+    url = oslo_messaging.TransportURL.parse(settings, conf.transport_url)
+    url.transport = f"kombu+{scheme}"
+    for place in url.hosts:
+        place.port = place.port or way.port
+        place.username = way.account or place.username
+    return oslo_messaging.get_rpc_transport(settings, url=url, allowed_remote_exmods=["selvedge.rpc"])

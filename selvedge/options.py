@@ -14,7 +14,7 @@ from typing import Any
 
 from oslo_config import cfg, types
 
-from selvedge import __version__
+from selvedge import __version__, tls
 from selvedge.broker import amqp_urls
 
 
@@ -139,6 +139,42 @@ COMMON = [
     ),
 ]
 
+AMQP = [
+    cfg.BoolOpt("ssl", default=False, help="Speak TLS with the broker; its default port is then 5671."),
+    cfg.Opt(
+        "ca_file", type=Form(tls.readable_file), help="Who may have signed its certificate; default: the system's."
+    ),
+    cfg.Opt("cert_file", type=Form(tls.readable_file), help="Our certificate, with the chain to its authority."),
+    cfg.Opt("key_file", type=Form(tls.readable_file), help="The certificate's key, unencrypted."),
+    cfg.StrOpt(
+        "login",
+        default="password",
+        choices=["password", "certificate"],
+        help="With the URL's user and password, or as the common name of our certificate (an agent's: "
+        "selvedge-agent.<host>).",
+    ),
+]
+
+API = [
+    cfg.Opt("cert_file", type=Form(tls.readable_file), help="The API's certificate: it then speaks HTTPS only."),
+    cfg.Opt("key_file", type=Form(tls.readable_file), help="The certificate's key, unencrypted."),
+    cfg.Opt(
+        "client_ca_file",
+        type=Form(tls.readable_file),
+        help="Clients must have a certificate signed by one of these; default: anybody may connect.",
+    ),
+]
+
+AGENTS = [
+    cfg.StrOpt(
+        "accounts",
+        default="per_host",
+        choices=["per_host", "shared"],
+        help="per_host: an agent speaks only for the host that its account on the broker is named after (see 'selvedge "
+        "host'); shared: whoever may send calls speaks for any host.",
+    ),
+]
+
 CONTROLLER = [
     cfg.HostAddressOpt("bind_host", default="127.0.0.1", help="Address that the API listens on."),
     cfg.PortOpt("bind_port", default=9696, min=1, help="TCP port that the API listens on."),
@@ -201,8 +237,15 @@ AGENT = [
 
 Groups = Mapping[str | None, Sequence[cfg.Opt]]
 
-CONTROLLER_GROUPS: Groups = {None: [*COMMON, *CONTROLLER], "database": DATABASE, "networks": NETWORKS}
-AGENT_GROUPS: Groups = {None: [*COMMON, *AGENT_DEFAULT], "agent": AGENT}
+CONTROLLER_GROUPS: Groups = {
+    None: [*COMMON, *CONTROLLER],
+    "amqp": AMQP,
+    "api": API,
+    "agents": AGENTS,
+    "database": DATABASE,
+    "networks": NETWORKS,
+}
+AGENT_GROUPS: Groups = {None: [*COMMON, *AGENT_DEFAULT], "amqp": AMQP, "agent": AGENT}
 
 
 def load_controller(argv: Sequence[str] | None = None, cli: Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
@@ -235,6 +278,12 @@ def _load(prog: str, groups: Groups, argv: Sequence[str] | None, cli: Sequence[c
     for group, options in groups.items():
         for option in options:
             _value(conf, group, option.dest)
+    try:
+        tls.access(conf)
+        if "api" in groups:
+            tls.listener(conf)
+    except ValueError as error:
+        raise BadOption(str(error)) from error
     return conf
 
 

@@ -21,6 +21,7 @@ import amqp
 from controller.feed.outbox import PATIENCE, Outbox, Row
 from selvedge.broker import FEED_EXCHANGE
 from selvedge.messaging import HEARTBEAT, WAIT, connect
+from selvedge.tls import Access
 
 LOG = logging.getLogger(__name__)
 
@@ -49,13 +50,13 @@ class Counters:
 class Publisher(threading.Thread):
     """One per process. `hand_over` from any thread; `take_confirmed` belongs to the sweeper."""
 
-    def __init__(self, url: str, name: str) -> None:
-        """`url`: oslo.messaging's transport URL; `name` is told to the broker."""
+    def __init__(self, place: str | Access, name: str) -> None:
+        """`place`: the broker, or oslo.messaging's URL of it; `name` is told to the broker."""
         super().__init__(name="publisher", daemon=True)
         self.outbox = Outbox(self.hand_over)
         self.counters = Counters()
         self.connected = False
-        self._url = url
+        self._place = place
         self._name = name
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = threading.Event()
@@ -141,7 +142,7 @@ class Publisher(threading.Thread):
     def _serve(self) -> None:
         """One connection, from its begin to its end. Returns when stopping; raises OSError, amqp.AMQPError."""
         connection = connect(
-            self._url,
+            self._place,
             f"{self._name} publisher",
             on_blocked=lambda reason: self._block(True, str(reason)),
             on_unblocked=lambda: self._block(False, ""),

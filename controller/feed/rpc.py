@@ -10,13 +10,14 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import amqp
 from oslo_config import cfg
 
+from controller.feed.callers import Callers
 from controller.feed.outbox import Outbox
 from controller.feed.subscriptions import Subscriptions
 from controller.store import agents, bindings, topology
@@ -24,8 +25,12 @@ from controller.store.engine import Contention, DatabaseAway, Store
 from selvedge import rpc, wire
 from selvedge.messaging import rpc_transport
 from selvedge.topics import Snapshot
+from selvedge.transports import ACCOUNT
 
 LOG = logging.getLogger(__name__)
+
+Context = Mapping[str, Any]
+"""What a call brings beside its arguments; `ACCOUNT` is the only thing in it that is believed."""
 
 Question = TypeVar("Question", rpc.Report, rpc.Subscribe, rpc.Claim, rpc.Wired)
 
@@ -89,33 +94,40 @@ class Counters:
 class Endpoint:
     """What oslo.messaging dispatches to: text in, text out."""
 
-    def __init__(self, calls: Calls, counters: Counters) -> None:
+    def __init__(self, calls: Calls, counters: Counters, callers: Callers) -> None:
         import oslo_messaging
 
         self.target = oslo_messaging.Target(version=rpc.VERSION)
         self._calls = calls
         self._counters = counters
+        self._callers = callers
         # "Expected" only means that the library does not log it a second time.
-        self._answer: Callable[[str, type[Any], str], str] = oslo_messaging.expected_exceptions(Exception)(self._logged)
+        expected = oslo_messaging.expected_exceptions(Exception)
+        self._answer: Callable[[str, type[Any], str, Context], str] = expected(self._logged)
 
-    def report(self, context: object, request: str) -> str:
-        return self._answer("report", rpc.Report, request)
+    def report(self, context: Context, request: str) -> str:
+        return self._answer("report", rpc.Report, request, context)
 
-    def subscribe(self, context: object, request: str) -> str:
-        return self._answer("subscribe", rpc.Subscribe, request)
+    def subscribe(self, context: Context, request: str) -> str:
+        return self._answer("subscribe", rpc.Subscribe, request, context)
 
-    def claim(self, context: object, request: str) -> str:
-        return self._answer("claim", rpc.Claim, request)
+    def claim(self, context: Context, request: str) -> str:
+        return self._answer("claim", rpc.Claim, request, context)
 
-    def wired(self, context: object, request: str) -> str:
-        return self._answer("wired", rpc.Wired, request)
+    def wired(self, context: Context, request: str) -> str:
+        return self._answer("wired", rpc.Wired, request, context)
 
-    def wake(self, context: object) -> None:
+    def wake(self, context: Context) -> None:
         """Does nothing: see `Server.stop`."""
 
-    def _logged(self, method: str, form: type[Question], text: str) -> str:
+    def nonsense(self, context: Context, reason: str) -> None:
+        """What `selvedge.transports` makes of a message that is no call to answer."""
+        self._callers.counters.nonsense += 1
+        LOG.warning("dropped a message of broker account %.250r: %.150s", context.get(ACCOUNT), reason)
+
+    def _logged(self, method: str, form: type[Question], text: str, context: Context) -> str:
         try:
-            return self._timed(method, form, text)
+            return self._timed(method, form, text, context)
         except rpc.Refused as error:
             self._counters.refused += 1
             LOG.warning("refused a call of %s: %s", method, error)
@@ -129,13 +141,14 @@ class Endpoint:
             LOG.exception("a defect in %s; the agent will try again", method)
             raise
 
-    def _timed(self, method: str, form: type[Question], text: str) -> str:
+    def _timed(self, method: str, form: type[Question], text: str, context: Context) -> str:
         began = time.perf_counter()
         try:
             request = wire.decode(wire.from_text(text), form)
         except wire.Unreadable as error:
             raise rpc.Refused(str(error)) from error
         check(request)
+        self._callers.check(context, request.host)
         answer = wire.to_text(wire.encode(getattr(self._calls, method)(request)))
         self._counters.answered[method] += 1
         self._counters.seconds[method] += time.perf_counter() - began
@@ -166,6 +179,7 @@ class Server:
 
     def __init__(self, conf: cfg.ConfigOpts, calls: Calls, name: str) -> None:
         self.counters = Counters()
+        self.callers = Callers(conf.agents.accounts)
         self._conf = conf
         self._calls = calls
         self._name = name
@@ -196,11 +210,14 @@ class Server:
     def _listen(self) -> tuple[Any, Any]:
         """The transport and the server on it, which answers from now on. Raises what the library does."""
         threads = self._conf.rpc_threads
-        transport = rpc_transport(self._conf, self._name, "selvedge-controller", pool=max(2, threads // 2))
+        transport = rpc_transport(
+            self._conf, self._name, "selvedge-controller", pool=max(2, threads // 2), scheme=self.callers.scheme
+        )
         import oslo_messaging
 
         target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, server=self._name, version=rpc.VERSION)
-        server = oslo_messaging.get_rpc_server(transport, target, [Endpoint(self._calls, self.counters)])
+        endpoint = Endpoint(self._calls, self.counters, self.callers)
+        server = oslo_messaging.get_rpc_server(transport, target, [endpoint])
         server.start(override_pool_size=threads)
         return transport, server
 
