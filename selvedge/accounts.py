@@ -42,10 +42,15 @@ def host_of(account: object) -> str | None:
     return account.removeprefix(PREFIX) if isinstance(account, str) and account.startswith(PREFIX) else None
 
 
-def answers_to(account: object, queue: object) -> bool:
-    """Whether `queue` is one of the account's own queues of answers, as oslo.messaging names them."""
+def may_be_answered(account: str | None, queue: object) -> bool:
+    """Whether what `account` asks may be answered to `queue`: an agent's answers go to its own queues only.
+
+    An account that is no agent's may send there itself, as far as we know; who names none may not choose.
+    """
     host = host_of(account)
-    return host is not None and isinstance(queue, str) and bool(re.fullmatch(_answers(host), queue))
+    if host is None:
+        return account is not None
+    return isinstance(queue, str) and bool(re.fullmatch(_answers(host), queue))
 
 
 def _answers(host: str) -> str:

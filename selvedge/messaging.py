@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import os
 import random
+import ssl
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ HEARTBEAT = 30
 
 WAIT = 10.0
 """Seconds that the broker may take to answer anything synchronous."""
+
+
+class CertificateRefused(OSError):
+    """The broker ended a connection in which we showed a certificate; the text names its file."""
 
 
 def connect(place: str | Access, name: str, heartbeat: int = HEARTBEAT, **options: Any) -> amqp.Connection:
@@ -59,9 +64,17 @@ def connect(place: str | Access, name: str, heartbeat: int = HEARTBEAT, **option
                 heartbeat=heartbeat,
                 transport_options=settings,
             ).connect()
-        except (OSError, amqp.AMQPError):
+        except (OSError, amqp.AMQPError) as error:
             if not urls:
-                raise
+                raise _explained(error, way) from error
+
+
+def _explained(error: Exception, way: Access) -> Exception:
+    """The error, or what is likely behind it: with TLS 1.3 a broker that does not take a certificate just hangs up."""
+    hung_up = isinstance(error, ssl.SSLError | ConnectionResetError | BrokenPipeError)
+    if way.cert_file is None or not hung_up or isinstance(error, ssl.SSLCertVerificationError):
+        return error
+    return CertificateRefused(f"the broker may not take our certificate {way.cert_file}: {error}")
 
 
 def rpc_transport(

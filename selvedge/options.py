@@ -120,6 +120,17 @@ def transport(value: object) -> str:
     return str(value)
 
 
+def database_url(value: object) -> str:
+    """SQLAlchemy's URL; what is wrong with it is told without its text, which may be a password's."""
+    scheme, found, rest = str(value).partition("://")
+    if not found or not scheme:
+        raise ValueError("expected sqlite:////absolute/path or postgresql+psycopg://user:password@host/database")
+    login, at, host = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")
+    if "@" in login or (at and not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]+)?", host)):
+        raise ValueError("its host or port makes no sense; write @, / and ? of a password as %40, %2F and %3F")
+    return str(value)
+
+
 def host_name(value: object) -> str:
     """A host's name becomes part of queue names and routing keys, which have 255 bytes."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", str(value)):
@@ -200,11 +211,13 @@ CONTROLLER = [
 ]
 
 DATABASE = [
-    cfg.StrOpt(
+    cfg.Opt(
         "connection",
+        type=Form(database_url),
         default="sqlite:////var/lib/selvedge/selvedge.db",
         secret=True,
-        help="SQLAlchemy's URL: sqlite:////absolute/path or postgresql+psycopg://user:password@host/database.",
+        help="SQLAlchemy's URL: sqlite:////absolute/path or postgresql+psycopg://user:password@host/database; "
+        "for TLS with ?sslmode=verify-full&sslrootcert=FILE.",
     ),
 ]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, pyamqp
 
-from selvedge.accounts import answers_to
+from selvedge.accounts import may_be_answered
 
 PLAIN, AGENT, CONTROLLER = "selvedge", "selvedge-agent", "selvedge-controller"
 """Schemes: as kombu's own; with the account in each message; with the account in each received context."""
@@ -29,10 +29,14 @@ class Transport(pyamqp.Transport):
 
     def establish_connection(self) -> Any:
         client: Any = self.client
+        name = client.hostname
         if client.ssl:
             given = client.ssl if isinstance(client.ssl, dict) else {}
-            client.ssl = {**given, "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": client.hostname}
-        return super().establish_connection()  # type: ignore[no-untyped-call]
+            client.ssl = {**given, "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": name}
+        try:
+            return super().establish_connection()  # type: ignore[no-untyped-call]
+        finally:
+            client.hostname = name  # kombu turns `localhost` into an address, which the certificate need not name
 
 
 class _SigningChannel(pyamqp.Channel):
@@ -90,7 +94,7 @@ def vouched(body: Any, account: str | None) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         return _nonsense("it cannot be read", account)
     answer_to = message.get("_reply_q")
-    if answer_to is not None and not answers_to(account, answer_to):
+    if answer_to is not None and not may_be_answered(account, answer_to):
         return _nonsense(f"its answer would go to {str(answer_to)[:100]!r}", account)
     request = {key: value for key, value in message.items() if not key.startswith("_context_")}
     return request | {f"_context_{ACCOUNT}": account}

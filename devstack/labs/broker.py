@@ -73,9 +73,9 @@ class Broker:
         """oslo.messaging's transport URL, for programs of this network namespace."""
         return self.url_at("127.0.0.1")
 
-    def url_at(self, address: str) -> str:
-        """The same for programs that reach the broker at `address`."""
-        return f"rabbit://guest:guest@{address}:{self.port}/"
+    def url_at(self, address: str, login: str = "guest:guest") -> str:
+        """The same for programs that reach the broker at `address`, and log in as `user:password`."""
+        return f"rabbit://{login}@{address}:{self.port}/"
 
     def grant(self, accounts: dict[str, Any]) -> None:
         """Have these accounts (`selvedge.accounts.definitions`) besides `guest` from every start on."""

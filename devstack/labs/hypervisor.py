@@ -37,6 +37,10 @@ class Hypervisor:
     def __init__(
         self, name: str, *, state: Path, namespace: Path, tunnel: str, transport_url: str, program: Path
     ) -> None:
+        self.options: dict[str, dict[str, str]] = {}
+        """More of the agent's configuration, by section."""
+        self.privileges: Sequence[str] = ()
+        """A command that starts the agent with other privileges than root's, such as setpriv(1)."""
         self.name = name
         self.state = state.resolve()
         self.namespace = namespace
@@ -116,11 +120,13 @@ class Hypervisor:
                 "state_dir": str(self.state / "agent"),
             },
         }
+        for section, more in self.options.items():
+            settings.setdefault(section, {}).update(more)
         (self.state / "agent").mkdir(exist_ok=True)
         (self.state / "agent" / "status.json").unlink(missing_ok=True)  # what a former run said says nothing of this
         configuration = self.state / "agent.conf"
         configuration.write_text(ini(settings))
-        command = [str(self.program), "--config-file", str(configuration)]
+        command = [*self.privileges, str(self.program), "--config-file", str(configuration)]
         self.daemons["agent"].start(netns.inside(self.namespace, command))
 
     def stop(self, kind: str) -> None:

@@ -175,7 +175,20 @@ def test_transport_urls_in_their_two_dialects(url: str, amqp: list[str]) -> None
     assert list(amqp_urls(url)) == amqp
 
 
-def test_a_transport_url_of_another_kind_is_an_error_that_tells_no_password() -> None:
-    with pytest.raises(ValueError, match="rabbit://") as caught:
-        amqp_urls("http://user:secret@h/")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://user:secret@h/", "rabbit://"),
+        ("rabbit://user:secret/x@h/", "%2F"),
+        ("rabbit://user:secret,x@h/", "%2C"),
+        ("rabbit://user:x@:5/", "no name"),
+    ],
+)
+def test_a_transport_url_of_another_kind_is_an_error_that_tells_no_password(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        amqp_urls(url)
     assert "secret" not in str(caught.value)
+
+
+def test_with_tls_a_host_without_a_port_has_another_one() -> None:
+    assert amqp_urls("rabbit://u:p@a,b:1/", 5671) == ("amqp://u:p@a:5671/%2F", "amqp://u:p@b:1/%2F")

@@ -18,7 +18,11 @@ from selvedge.accounts import agent_account, definitions
 from tests.functional.feed_ends import Controller, Host
 from tests.functional.safety.certificates import Authority
 
-PASSWORDS = {"alpha": secrets.token_hex(16), "beta": secrets.token_hex(16), "gamma": None}
+PASSWORDS = {name: secrets.token_hex(16) for name in ("alpha", "beta", "delta")} | {"gamma": None}
+CONTROLLER = secrets.token_hex(16)
+"""Password of the account `controller`, which may do everything."""
+
+RIGHTS = ("configure", "write", "read")
 
 
 @dataclass
@@ -50,9 +54,12 @@ class Guarded:
 def guarded(state: Path) -> Iterator[Guarded]:
     """One for the session: it takes seconds to start."""
     authority = Authority(state / "authority")
-    server = authority.sign("broker", "127.0.0.1", "localhost")
+    server = authority.sign("broker", "127.0.0.1")
     broker = Broker(state / "guarded", tls=ServerTls(server.cert, server.key, authority.file))
-    broker.grant(definitions(PASSWORDS))
+    accounts = definitions(PASSWORDS)
+    accounts["users"].append({"name": "controller", "password": CONTROLLER, "tags": [], "limits": {}})
+    accounts["permissions"].append({"user": "controller", "vhost": "/"} | dict.fromkeys(RIGHTS, ".*"))
+    broker.grant(accounts)
     directory = state / "guarded-clients"
     directory.mkdir()
     try:
