@@ -45,7 +45,7 @@ def add(arguments: argparse.Namespace, console: Console) -> None:
         _write(Path(arguments.definitions), grant)
         told = f"on the broker's machine: rabbitmqctl import_definitions {arguments.definitions}"
     else:
-        _control(["import_definitions", "-"], grant)
+        _control(["import_definitions"], grant)
         told = f"account {agent_account(host)} is made"
     path = Path(arguments.output or f"{host}.conf")
     _write(path, configuration(conf, host, password))

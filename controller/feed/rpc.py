@@ -148,7 +148,7 @@ class Endpoint:
         except wire.Unreadable as error:
             raise rpc.Refused(str(error)) from error
         check(request)
-        self._callers.check(context, request.host)
+        self._callers.check(context, request.host, getattr(request, "topics", ()))
         answer = wire.to_text(wire.encode(getattr(self._calls, method)(request)))
         self._counters.answered[method] += 1
         self._counters.seconds[method] += time.perf_counter() - began

@@ -86,3 +86,12 @@ def test_a_host_is_spoken_for_by_its_own_account_only(context: dict[str, str | N
             callers.check(context, "hv1")
     assert callers.counters.foreign == (0 if ok else 1)
     Callers("shared").check(context, "hv1")
+
+
+def test_what_is_bound_to_a_host_is_told_to_that_host_only() -> None:
+    callers, context = Callers("per_host"), {"account": "selvedge-agent.hv1"}
+    callers.check(context, "hv1", ["hosts", "host/hv1", "segment/1", "group/1"])
+    for topic in ("host/hv2", "host/", "host/hv11"):
+        with pytest.raises(rpc.Refused, match=f"may not read the topic '{topic}'"):
+            callers.check(context, "hv1", ["hosts", topic])
+    assert callers.counters.foreign == 3

@@ -13,6 +13,7 @@ from selvedge import rpc, wire
 from selvedge.accounts import agent_account
 from selvedge.messaging import connect
 from selvedge.rpc import CONTROLLER_TOPIC
+from selvedge.topics import host_topic
 from tests.functional.feed_ends import NOW, Controller, Host, until
 from tests.functional.safety.conftest import Guarded
 
@@ -33,6 +34,12 @@ def test_a_call_for_another_host_is_refused_in_one_sentence_and_counted(
     assert isinstance(answer.error, rpc.Refused)
     assert answer.error.args[0].startswith("the broker account 'selvedge-agent.alpha' may not speak for host 'beta'")
     assert controller.service.server.callers.counters.foreign == before + 1
+
+
+def test_what_is_bound_to_another_host_is_not_told(controller: Controller, alpha: Host) -> None:
+    answer = alpha.call("subscribe", rpc.Subscribe("alpha", {host_topic("beta"): 0}))
+    assert isinstance(answer.error, rpc.Refused)
+    assert answer.error.args[0] == "host 'alpha' may not read the topic 'host/beta'"
 
 
 def test_an_operator_can_see_how_many_calls_were_refused(controller: Controller, alpha: Host) -> None:

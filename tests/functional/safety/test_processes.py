@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devstack.labs.hypervisor import Hypervisor
-from devstack.labs.process import free_port
+from devstack.labs.process import free_port, wait_for
 from tests.functional.safety.conftest import CONTROLLER, Guarded
 from tests.functional.safety.daemons import ROOT, Command, Watch
 from tests.functional.verbs import World
@@ -19,16 +19,30 @@ NOBODY = 64_999
 """A user and group that own nothing."""
 
 
-def _prefix() -> list[str]:
-    """setpriv(1) as the agent's unit does it; in a clone that only root may enter, root's way of reading is left."""
+SANDBOX = """
+mount -t proc -o hidepid=invisible proc /proc
+mount -t tmpfs tmpfs /dev/shm
+exec "$@"
+"""
+"""As ProtectProc= and TemporaryFileSystem= of the unit have it."""
+
+DENY_WRITABLE_CODE = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)  # PR_SET_MDWE; kernels before 6.3 know it not
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def sandbox(hypervisor: Hypervisor) -> list[str]:
+    """What the agent's unit does, by hand; in a clone that only root may enter, root's way of reading is left."""
     others = all(parent.stat().st_mode & stat.S_IXOTH for parent in ROOT.parents)
     held = "+net_admin" if others else "+net_admin,+dac_read_search"
     sets = [f"--{name}=-all,{held}" for name in ("inh-caps", "ambient-caps", "bounding-set")]
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", *sets]
-
-
-def forget_counter(hypervisor: Hypervisor) -> None:
-    Path(f"/dev/shm/{hypervisor.name}_selvedge-agent_qmanager").unlink(missing_ok=True)
+    python = str(hypervisor.program.parent / "python")
+    return [
+        *("unshare", "--mount", "sh", "-e", "-c", SANDBOX, "sh", python, "-c", DENY_WRITABLE_CODE),
+        *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", *sets),
+    ]
 
 
 @pytest.fixture
@@ -41,21 +55,21 @@ def unprivileged(three: World, state: Path) -> Iterator[Hypervisor]:
     hypervisor.stop("ovsdb")
     before = state.stat().st_mode
     state.chmod(0o711)
-    # What devstack/systemd/selvedge.tmpfiles does to /run/openvswitch.
+    # As devstack/systemd/selvedge.tmpfiles and openvswitch.conf have it.
     os.chown(hypervisor.rundir, 0, NOBODY)
     hypervisor.rundir.chmod(0o2755)
+    umask = os.umask(0o007)
     for path in (agent, *agent.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
-    forget_counter(hypervisor)
     hypervisor.start("ovsdb")
     hypervisor.start("vswitchd")
-    hypervisor.privileges = _prefix()
+    hypervisor.privileges = sandbox(hypervisor)
     hypervisor.start("agent")
     yield hypervisor
     hypervisor.stop("agent")
-    forget_counter(hypervisor)
     hypervisor.privileges = ()
     state.chmod(before)
+    os.umask(umask)
     hypervisor.start("agent")
     hypervisor.wait_in_sync()
 
@@ -73,7 +87,8 @@ def test_an_agent_without_roots_powers_wires_ports_and_asks_for_tunnel_peers(
     here, there = three.port(network, "hv1"), three.port(network, "hv2")
     assert three.ping(here, there)
     log = unprivileged.daemons["agent"].log.read_text()
-    assert unprivileged.status()["counts"]["ports_up"] == 1 and "CAP_NET_ADMIN" not in log
+    assert "CAP_NET_ADMIN" not in log
+    wait_for("the port in the agent's status", lambda: unprivileged.status()["counts"]["ports_up"] == 1)
     unprivileged.stop("vswitchd")  # its sockets are made anew
     unprivileged.start("vswitchd")
     assert three.ping(here, there)
@@ -82,7 +97,9 @@ def test_an_agent_without_roots_powers_wires_ports_and_asks_for_tunnel_peers(
 def test_an_agent_that_may_not_ask_for_tunnel_peers_says_so_once(three: World) -> None:
     program = (
         "import logging, time; logging.basicConfig(); from agents.underlay import Underlay; "
-        "one = Underlay(); one.start(); one.want(frozenset({'10.255.0.2', '10.255.0.3'})); time.sleep(0.8); one.stop()"
+        "one = Underlay(); one.start(); one.want(frozenset({'10.255.0.2', '10.255.0.3'}))\n"
+        "while one.probes < 2: time.sleep(0.05)\n"
+        "time.sleep(0.3); one.stop()"
     )
     hypervisor = three.hypervisor("hv1")
     without = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
