@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from selvedge import rpc
-from selvedge.topics import HOSTS
-from tests.functional.feed_ends import Host, until
+from selvedge.topics import HOSTS, segment_topic
+from tests.functional.feed_ends import Controller, Host, truth, until
 from tests.functional.safety.certificates import Authority, Pair
 from tests.functional.safety.conftest import Guarded
 
@@ -89,10 +89,19 @@ def gets_through(host: Host) -> None:
     until([host], lambda: host.topics.synced and bool(host.objects(HOSTS)))
 
 
-def test_an_agent_with_a_password_works_over_tls(guarded: Guarded, start: Start) -> None:
-    host = start("delta", HOSTS, ssl=True, ca_file=guarded.authority.file)
+def test_an_agent_with_a_password_works_over_tls_and_misses_nothing(
+    guarded: Guarded, start: Start, controller: Controller
+) -> None:
+    segment = controller.network()
+    (port,) = controller.ports(segment, "delta")
+    topic = segment_topic(segment)
+    host = start("delta", HOSTS, topic, ssl=True, ca_file=guarded.authority.file)
     host.calls.submit("claim", rpc.Claim("delta", ("port",)))
     gets_through(host)
+    applied = host.topics.counters.applied
+    controller.toggle_often(port, 100)
+    until([host], lambda: host.topics.counters.applied >= applied + 100, 60.0)
+    assert host.objects(topic) == truth(controller, topic) and host.topics.counters.gaps == 0
 
 
 def test_an_agent_with_a_certificate_needs_no_password(
