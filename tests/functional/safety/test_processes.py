@@ -91,7 +91,7 @@ def test_an_agent_without_roots_powers_wires_ports_and_asks_for_tunnel_peers(
     wait_for("the port in the agent's status", lambda: unprivileged.status()["counts"]["ports_up"] == 1)
     unprivileged.stop("vswitchd")  # its sockets are made anew
     unprivileged.start("vswitchd")
-    assert three.ping(here, there)
+    wait_for("a packet by the new switch", lambda: three.ping(here, there))
 
 
 def test_an_agent_that_may_not_ask_for_tunnel_peers_says_so_once(three: World) -> None:

@@ -18,7 +18,7 @@ Start = Callable[..., Host]
 
 pytestmark = pytest.mark.usefixtures("controller")
 
-PATIENCE = 1.5
+PATIENCE = 1.0
 """Seconds in which an agent tries several times."""
 
 
