@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from selvedge.topics import Snapshot
+from selvedge.topics import Snapshot, Version
 
 CONTROLLER_TOPIC = "selvedge-controller"
 VERSION = "1.0"
@@ -27,7 +27,7 @@ class Report(msgspec.Struct, frozen=True):
     tunnel_ip: str | None
     configurations: dict[str, Any]
     started_at: str
-    topics: dict[str, int] = {}
+    topics: dict[str, Version] = {}
 
 
 class ReportReply(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     """
 
     host: str
-    topics: dict[str, int]
+    topics: dict[str, Version]
     drop: tuple[str, ...] = ()
 
 

@@ -6,9 +6,14 @@ carries the new states. A receiver that knows version n applies n+1, ignores any
 The receiver's state machine is `agents.topics`; the writer is `controller.feed`.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from selvedge.topology import Object, Ref
+
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a database's column holds: no message brings a number that cannot be written again."""
 
 HOSTS = "hosts"
 """The topic of all tunnel end points (`Host` objects)."""
@@ -43,7 +48,7 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
     """The change of a topic from `version - 1` to `version`: new states, and names of what is gone."""
 
     topic: str
-    version: int
+    version: Version
     upserts: tuple[Object, ...] = ()
     deletes: tuple[Ref, ...] = ()
 
@@ -52,5 +57,5 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     """All objects of a topic at `version`. A topic that does not exist (any more) is empty, at version 0."""
 
     topic: str
-    version: int
+    version: Version
     objects: tuple[Object, ...] = ()
