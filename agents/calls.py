@@ -132,7 +132,6 @@ class Calls:
                 reply = wire.decode(wire.from_text(self._connected().call({}, kind, request=text)), REPLIES[kind])
             except (rpc.Refused, wire.Unreadable) as error:
                 self._counters.refused += 1
-                LOG.error("%s: %s", kind, error.args[0] if error.args else error)
                 return Answer(kind, request, None, error)
             except Exception as error:  # whatever a library or a remote side raises, the next attempt may work
                 if isinstance(error, oslo_messaging.MessagingTimeout):

@@ -25,6 +25,7 @@ from agents.enforcement import Enforcement
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
+from agents.refusals import Refusals
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.states import States
 from agents.topics import Change, Topics
@@ -44,9 +45,6 @@ CLAIM_RETRY = 0.5
 """Seconds until a refused claim is repeated, doubling until reports do it: a VM that moves is often plugged here before
 the controllers know that it was unplugged there."""
 
-REFUSED_RETRY = 5.0
-"""Seconds until a controller that refused a report or a subscription is asked again."""
-
 
 class Core:
     """All state of the agent. One thread calls it; `agents.report` reads it."""
@@ -61,6 +59,7 @@ class Core:
         self.claims = Claims()
         self.bindings: dict[str, Binding] = {}
         self.enforcement = Enforcement(settings.host, self.topics, self.engine)
+        self.refusals = Refusals()
         self.troubles: dict[str, str] = {}
         """What else an operator should know: source -> text."""
         self._news = News()
@@ -373,11 +372,7 @@ class Core:
             yield Call("wired", Wired(self.settings.host, **states))
 
     def _answer(self, answer: Answer, now: float) -> None:
-        if answer.error is not None:
-            LOG.error("the controller refused a %s: %s", answer.kind, answer.error)
-            self.troubles[answer.kind] = str(answer.error)
-        else:
-            self.troubles.pop(answer.kind, None)
+        self.refusals.heard(answer)
         reply = answer.reply
         match answer.kind:
             case "report":
@@ -386,7 +381,7 @@ class Core:
                 self._apply(self.topics.answer(reply, now))
             case "subscribe":
                 self.topics.failed()
-                self._subscribe_after = now + REFUSED_RETRY
+                self._subscribe_after = now + self.refusals.pause("subscribe")
             case "claim":
                 self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {}, now)
             case "wired":
@@ -397,7 +392,7 @@ class Core:
 
     def _report_answered(self, answer: Answer, now: float) -> None:
         if not isinstance(answer.reply, ReportReply) or not isinstance(answer.request, Report):
-            self._report_due = now + min(REFUSED_RETRY, self.settings.report_interval)
+            self._report_due = now + min(self.refusals.pause("report"), self.settings.report_interval)
             return
         self._reported = True
         self._report_due = now + self.settings.report_interval

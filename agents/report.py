@@ -5,6 +5,7 @@ Both are read-only views of `agents.core`; nothing decides anything by them. Fai
 a port and a sentence, and every list is bounded: one bad day must not make a report of megabytes.
 """
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from openflow.pipeline import LARGEST_ZONE
@@ -72,7 +73,7 @@ def failures(core: "Core") -> dict[str, str]:
 def problems(core: "Core") -> list[str]:
     """What an operator has to mend, one line each."""
     lines = [f"{problem.subject}: {problem.reason}" for problem in core.upkeep.problems]
-    lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
+    lines += [f"{source}: {text}" for source, text in sorted((core.troubles | core.refusals.troubles).items())]
     if exhausted := core.enforcement.zones.exhausted:
         lines.append(f"conntrack zones: all {LARGEST_ZONE} are taken, and {exhausted} ports have none")
     lines += [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
@@ -97,6 +98,7 @@ def status(core: "Core") -> dict[str, Any]:
         "groups": core.programmer.groups,
         "counts": counts(core),
         "topics": core.topics.versions(),
+        "feed": {**asdict(core.topics.counters), "calls_refused": core.refusals.count},
         "peers": sorted(core.engine.peers),
         "problems": problems(core),
         "failed_owners": sorted(core.failed_owners()),

@@ -3,7 +3,9 @@
 The queue is durable and keeps its bindings while the agent is away, so at every connect the thread first looks whether
 it is still there. If it is not, the thread declares it anew and says so (`FeedUp.fresh`): all subscriptions are
 gone with the old one. Messages are acknowledged once the reactor has them; whatever gets lost between there and Open
-vSwitch is healed by versions. A message that cannot be read is counted, logged and dropped, and heals likewise.
+vSwitch is healed by versions. A message that cannot be read is counted and dropped, and heals likewise; the log says
+so every `TELL` seconds at most, for controllers may be newer than this agent for days. Whatever the broker sends that
+is no AMQP ends the connection, never the thread: py-amqp raises many things then.
 
 Reconnecting takes a jittered, growing pause, so that a restarted broker is not met by all hosts at once.
 """
@@ -35,6 +37,9 @@ BATCH = 256
 
 PAUSES = (0.1, 5.0)
 """Seconds before the first and, doubling, at most before any further attempt to connect; scattered by half."""
+
+TELL = 300.0
+"""Seconds between two lines in the log about messages that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Session(threading.Thread):
         self._arrived: list[Update] = []
         self._last_tag = 0
         self._cancelled = False
+        self._tell_after = 0.0
 
     @property
     def counters(self) -> dict[str, int]:
@@ -104,7 +110,7 @@ class Session(threading.Thread):
             connects = self._counters.connects
             try:
                 self._serve()
-            except (OSError, amqp.AMQPError) as error:
+            except Exception as error:  # the broker's answer may be anything, and so is what the library makes of it
                 reason = f"{type(error).__name__}: {error}"
                 if self._counters.connects > connects:
                     pause, told = PAUSES[0], False
@@ -132,7 +138,7 @@ class Session(threading.Thread):
         finally:
             try:
                 connection.collect() if self._stopped.is_set() else connection.close()
-            except (OSError, amqp.AMQPError):
+            except Exception:  # what ended the connection may well end this too
                 connection.collect()
 
     def _find_queue(self, connection: amqp.Connection) -> tuple[amqp.Channel, bool]:
@@ -176,12 +182,22 @@ class Session(threading.Thread):
     def _receive(self, message: Any) -> None:
         self._last_tag = message.delivery_tag
         self._counters.received += 1
-        self._counters.bytes += len(message.body)
+        body = message.body
+        if isinstance(body, str):  # a sender named an encoding, and the library believed it
+            body = body.encode(errors="surrogatepass")
+        self._counters.bytes += len(body)
         try:
-            self._arrived.append(wire.decode(bytes(message.body), Update))
+            self._arrived.append(wire.decode(bytes(body), Update))
         except wire.Unreadable as error:
-            self._counters.unreadable += 1
-            LOG.error("feed: dropped a message of topic %s: %s", message.delivery_info["routing_key"], error)
+            self._unreadable(message.delivery_info.get("routing_key"), error)
+
+    def _unreadable(self, topic: object, error: wire.Unreadable) -> None:
+        self._counters.unreadable += 1
+        now = time.monotonic()
+        if now >= self._tell_after:
+            self._tell_after = now + TELL
+            count = self._counters.unreadable
+            LOG.error("feed: dropped a message of topic %s: %s; %d so far, healed by reports", topic, error, count)
 
     def _cancel(self, tag: str) -> None:
         self._cancelled = True
