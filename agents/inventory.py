@@ -10,9 +10,9 @@ name. Pure; owned by `agents.core`. The rows are `agents.mirror`'s, the way back
 """
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from agents.mirror import Change, Mirror, Row
+from agents.mirror import Change, Mirror, Row, Updates
 
 MARK = "selvedge"
 """The key in external_ids of the Interface rows that are ours; the value is `<role kind>/<role id>`."""
@@ -57,16 +57,17 @@ class Inventory:
         self._role_of: dict[str, Role] = {}  # Interface -> its role, if it has one
         self._candidates: defaultdict[Role, set[str]] = defaultdict(set)
 
-    def load(self, updates: dict[str, dict[str, dict[str, Any]]]) -> dict[Role, Plugged | None]:
+    def load(self, updates: Updates) -> dict[Role, Plugged | None]:
         """Everything anew (after a connect); the roles that differ from what was known before."""
         fresh = Inventory(self.bridge)
+        fresh.mirror.unread = self.mirror.unread
         fresh.update(updates)
         changed: dict[Role, Plugged | None] = {role: None for role in self.roles if role not in fresh.roles}
         changed |= {role: plugged for role, plugged in fresh.roles.items() if self.roles.get(role) != plugged}
         self.__dict__.update(fresh.__dict__)
         return changed
 
-    def update(self, updates: dict[str, dict[str, dict[str, Any]]]) -> dict[Role, Plugged | None]:
+    def update(self, updates: Updates) -> dict[Role, Plugged | None]:
         """One `table-updates2`; the roles that mean something else now, None for those nobody has any more."""
         dirty: set[str] = set()
         for change in self.mirror.apply(updates):

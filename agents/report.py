@@ -60,6 +60,7 @@ def counts(core: "Core") -> dict[str, int]:
         "zones": len(core.enforcement.zones.numbers),
         "failed_owners": len(core.failed_owners()),
         "contested_flows": core.engine.contested,
+        "unread_rows": core.inventory.mirror.unread,
     }
 
 
@@ -78,6 +79,7 @@ def problems(core: "Core") -> list[str]:
         lines.append(f"conntrack zones: all {LARGEST_ZONE} are taken, and {exhausted} ports have none")
     lines += [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
     contested = ((role.id, plugged) for role, plugged in core.inventory.roles.items() if plugged.others)
+    lines += [f"Open vSwitch's database: {text}" for _, text in sorted(core.inventory.mirror.strange.items())]
     return lines + [f"port {port}: {plugged.contest}" for port, plugged in sorted(contested)]
 
 
