@@ -10,6 +10,8 @@ agent started, and for claimed ones that are unplugged: there, `unplugged` is wh
 
 from typing import Literal, get_args
 
+from selvedge.rpc import PORT
+
 State = Literal["up", "down", "unplugged"]
 
 
@@ -96,7 +98,9 @@ class Claims:
 
     def plugged(self, port: str) -> None:
         """An interface without a binding: ask, unless the answer is known already."""
-        if port not in self._asked:
+        if not PORT.fullmatch(port):
+            self._asked[port] = "no port has such an id"
+        elif port not in self._asked:
             self._waiting.add(port)
 
     def bound(self, port: str) -> None:

@@ -6,6 +6,7 @@ returns one value; both are `wire.to_text(wire.encode(struct))` of the structs b
 A request that makes no sense raises `Refused` at the caller, with one sentence.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +15,9 @@ from selvedge.topics import Snapshot, Version
 
 CONTROLLER_TOPIC = "selvedge-controller"
 VERSION = "1.0"
+
+PORT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What may be a port's id. No call carries another: an interface can have anything as its `iface-id`."""
 
 
 class Report(msgspec.Struct, frozen=True):

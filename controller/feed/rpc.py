@@ -5,6 +5,7 @@ nonsense raises `Refused` at the caller. Anything else that goes wrong here reac
 the agent tries again: all calls set states.
 """
 
+import ipaddress
 import logging
 import re
 import threading
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import amqp
+import msgspec
 from oslo_config import cfg
 
 from controller.feed.outbox import Outbox
@@ -37,6 +39,12 @@ RETRY = 5.0
 
 MOST = 100_000
 """Ports or topics in one call."""
+
+LONGEST_TIME = 32
+"""Characters of `started_at`, as the database keeps them."""
+
+LARGEST_SAID = 1 << 20
+"""Bytes of what an agent may say of itself in a report; it is kept, and shown in the list of agents."""
 
 
 class Calls:
@@ -146,19 +154,41 @@ def check(request: rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired) -> None:
     """Raises Refused for what no agent of ours would send."""
     if not _HOST.fullmatch(request.host):
         raise rpc.Refused(f"{request.host[:50]!r} is not a host's name")
-    if isinstance(request, rpc.Subscribe):
-        for topic in (*request.topics, *request.drop):
-            if not _TOPIC.fullmatch(topic):
-                raise rpc.Refused(f"{topic[:50]!r} is not a topic")
-        count = len(request.topics) + len(request.drop)
-    elif isinstance(request, rpc.Report):
-        count = len(request.topics)
-    elif isinstance(request, rpc.Claim):
-        count = len(request.ports)
-    else:
-        count = len(request.up) + len(request.down) + len(request.unplugged)
-    if count > MOST:
+    topics: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    match request:
+        case rpc.Subscribe():
+            topics = (*request.topics, *request.drop)
+        case rpc.Report():
+            topics = tuple(request.topics)
+            _check_said(request)
+        case rpc.Claim():
+            ports = request.ports
+        case rpc.Wired():
+            ports = (*request.up, *request.down, *request.unplugged)
+    if (count := len(topics) + len(ports)) > MOST:
         raise rpc.Refused(f"{count} names in one call; {MOST} are the most")
+    for form, names, what in ((_TOPIC, topics, "topic"), (rpc.PORT, ports, "port's id")):
+        if (wrong := next((name for name in names if not form.fullmatch(name)), None)) is not None:
+            raise rpc.Refused(f"{wrong[:50]!r} is not a {what}")
+
+
+def _check_said(report: rpc.Report) -> None:
+    """What a report leaves in the database, and every host and client of the API gets to see."""
+    if report.tunnel_ip is not None:
+        try:
+            sound = str(ipaddress.ip_address(report.tunnel_ip)) == report.tunnel_ip and "%" not in report.tunnel_ip
+        except ValueError:
+            sound = False
+        if not sound:
+            raise rpc.Refused(f"{report.tunnel_ip[:50]!r} is not the address of a tunnel end point")
+    said = msgspec.json.encode((report.configurations, report.started_at))
+    if len(said) > LARGEST_SAID:
+        raise rpc.Refused(f"configurations of {len(said)} bytes; {LARGEST_SAID} are the most")
+    if len(report.started_at) > LONGEST_TIME:
+        raise rpc.Refused(f"{report.started_at[:50]!r} is not a time")
+    if b"\\u0000" in said:
+        raise rpc.Refused("there is a NUL in a report, which no database keeps")
 
 
 class Server:
