@@ -31,6 +31,13 @@ OUR_HELLO, OUR_CONFIG, OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS, OUR_OPTION = range(1,
 """The numbers (xid) of what begins every connection; batches and echoes count on from there."""
 
 
+MOST_WAITING = 16 << 20
+"""Bytes of answers to echoes that may wait for a switch which asks and does not read."""
+
+MOST_TROUBLES = 10
+"""Troubles that are kept until the connection has been told of."""
+
+
 class ChannelLost(Exception):
     """The conversation cannot go on; the text says why."""
 
@@ -150,6 +157,7 @@ class Channel:
         self._flush_refused = False
         self._heard = now
         self._probed = False
+        self._echoed = 0
         self._probe, self._dead = probe, dead
         self.outgoing.put(session.hello(OUR_HELLO))
 
@@ -186,16 +194,16 @@ class Channel:
         if kind == frames.HELLO:
             self._greet(message)
         elif kind == frames.ECHO_REQUEST:
-            self.outgoing.put(session.echo_reply(message))
+            self._echo(message)
         elif kind == frames.ERROR:
             yield from self._error(errors.error(message))
-        elif kind == frames.MULTIPART_REPLY and xid == OUR_FLOWS:
+        elif xid in self._open and kind == frames.MULTIPART_REPLY and xid == OUR_FLOWS:
             if not flows.read_flows(message, self._flows):
                 yield from self._answered(xid)
-        elif kind == frames.MULTIPART_REPLY and xid == OUR_GROUPS:
+        elif xid in self._open and kind == frames.MULTIPART_REPLY and xid == OUR_GROUPS:
             if not groups.read_groups(message, self._groups):
                 yield from self._answered(xid)
-        elif kind == frames.EXPERIMENTER and xid == OUR_OPTIONS:
+        elif xid in self._open and kind == frames.EXPERIMENTER and xid == OUR_OPTIONS:
             self._check_options(session.options(message))
             yield from self._answered(xid)
         elif self._bundle and xid == self._bundle.control:
@@ -207,7 +215,15 @@ class Channel:
             yield self._flushed(self._flushes.popleft())
         # Whatever else a switch says (packets, port states, echo replies) is none of this conversation's business.
 
+    def _echo(self, message: bytes) -> None:
+        self._echoed = len(message) + (self._echoed if self.outgoing else 0)
+        if self._echoed > MOST_WAITING:
+            raise ChannelLost("the switch asks for echoes and does not read them")
+        self.outgoing.put(session.echo_reply(message))
+
     def _greet(self, message: bytes) -> None:
+        if self._greeted:
+            raise ChannelLost("the switch greets twice")
         if frames.VERSION not in session.hello_versions(message):
             raise ChannelLost("the bridge does not speak OpenFlow 1.4: its `protocols` lack OpenFlow14")
         self._greeted = True
@@ -225,6 +241,7 @@ class Channel:
             yield Connected(self.connection, self._flows, self._groups)
             self._flows, self._groups = {}, {}
             yield from self._troubles
+            self._troubles = []
 
     def _check_options(self, known: tuple[Option, ...]) -> None:
         """Flows that name our Geneve option need it mapped; a mapping that is another's is not ours to break."""
@@ -265,9 +282,10 @@ class Channel:
 
     def _trouble(self, text: str) -> Iterator[Trouble]:
         """Tell it, or keep it until the connection has been told of."""
-        self._troubles.append(Trouble(text))
         if self.ready:
-            yield self._troubles[-1]
+            yield Trouble(text)
+        elif len(self._troubles) < MOST_TROUBLES:
+            self._troubles.append(Trouble(text))
 
     def _refuse(self, flushing: Flushing, xid: int, refusal: Refusal) -> Iterator[Trouble]:
         """One zone is not flushed. All others will fare alike: tell it once."""

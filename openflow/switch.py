@@ -109,11 +109,11 @@ class Switch(threading.Thread):
                 except ChannelLost as error:
                     reason, pause = str(error), REPEATED_FAULT
                 except (ValueError, IndexError, struct.error) as error:
-                    LOG.exception("%s: an answer of the switch cannot be read", self.path)
                     reason, pause = f"an answer of the switch cannot be read: {error}", REPEATED_FAULT
+                    LOG.log(logging.DEBUG if reason == told else logging.ERROR, "%s: %s", self.path, reason)
             if channel.ready:
                 self._events(Disconnected(reason))
-                told = ""
+                told = reason if pause else ""
             elif pause and reason != told:  # Not each second anew.
                 self._events(Trouble(reason))
                 told = reason
