@@ -230,8 +230,10 @@ def _load(prog: str, groups: Groups, argv: Sequence[str] | None, cli: Sequence[c
         conf.register_opts(options, group=group)
     try:
         conf(argv, project="selvedge", prog=prog, version=__version__)
-    except cfg.Error as error:
-        raise BadOption(str(error).replace("\n", " ")) from error
+    except (cfg.Error, OSError) as error:
+        raise BadOption(" ".join(str(error).split())) from error
+    except ValueError as error:
+        raise BadOption(f"a configuration file is not of UTF-8 text: {error}") from error
     for group, options in groups.items():
         for option in options:
             _value(conf, group, option.dest)
