@@ -43,6 +43,8 @@ class Hypervisor:
         self.tunnel = tunnel
         self.transport_url = transport_url
         self.program = program
+        self.options: dict[str, str] = {}
+        """More of the agent's own section of its configuration."""
         self.rundir = self.state / "run"
         self.daemons = {kind: Daemon(self.state, kind) for kind in DAEMONS}
 
@@ -114,6 +116,7 @@ class Hypervisor:
                 "datapath_type": "netdev",
                 "ovs_rundir": str(self.rundir),
                 "state_dir": str(self.state / "agent"),
+                **self.options,
             },
         }
         (self.state / "agent").mkdir(exist_ok=True)

@@ -124,6 +124,10 @@ class World:
         for rule in rules:
             self.api.delete("security_group_rule", rule)
 
+    def gone(self, network: str) -> None:
+        """A test has deleted this network by itself."""
+        self._networks.remove(network)
+
     def ungroup(self, group: str) -> None:
         """Delete a group that no port is in."""
         self.api.delete("security_group", group)

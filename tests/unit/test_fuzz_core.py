@@ -165,7 +165,9 @@ SNAPSHOTS = st.builds(
 REPLIES: dict[type, st.SearchStrategy[Any]] = {
     rpc.Report: st.builds(rpc.ReportReply, NAMES | st.lists(TOPICS, max_size=3).map(tuple)),
     rpc.Subscribe: st.builds(rpc.SubscribeReply, st.lists(SNAPSHOTS, max_size=3).map(tuple)),
-    rpc.Claim: st.builds(rpc.ClaimReply, st.dictionaries(TEXT, st.sampled_from(["claimed", "elsewhere", ""]), max_size=3)),
+    rpc.Claim: st.builds(
+        rpc.ClaimReply, st.dictionaries(TEXT, st.sampled_from(["claimed", "elsewhere", ""]), max_size=3)
+    ),
     rpc.Wired: st.builds(rpc.WiredReply, NAMES),
 }
 

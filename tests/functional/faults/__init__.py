@@ -1,0 +1,1 @@
+"""What may break breaks here: real processes, real kills, real packets meanwhile."""
