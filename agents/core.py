@@ -218,7 +218,7 @@ class Core:
         for thing in change.upserts:
             self._upserted(thing)
         for name in change.deletes:
-            if name.kind == "binding":
+            if name.kind == "binding" and name.id in self.bindings:  # two topics may have told of it
                 self._unbind(name.id)
             elif name.kind == "endpoint":
                 self.states.recheck((name.id,))

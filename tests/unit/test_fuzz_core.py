@@ -25,6 +25,8 @@ from selvedge.topology import (
 from tests.unit.surroundings import HERE, World
 
 TEXT = st.sampled_from(["p70", "p71", "p72", "s1", "s2", "s9", "g1", "hv1", "hv2", "", "\0", "x/y", "é" * 300, "#.*"])
+PORTS = st.sampled_from(["p70", "p71", "p72"])
+"""What the simulated surroundings take for a port's name."""
 NUMBER = st.sampled_from([0, 1, 2, 12, 4095, 4096, 2**16, 2**24, 2**31, 2**32 - 1, 2**32, 2**63, 2**80, -1, -(2**70)])
 ADDRESS = st.sampled_from(
     [
@@ -45,7 +47,7 @@ MAC = st.sampled_from(["fa:16:3e:00:00:77", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00
 SET = st.lists(st.sampled_from(["g1", "g2", "", "x/y"]), max_size=3).map(tuple)
 OBJECTS: st.SearchStrategy[Object] = st.one_of(
     st.builds(Host, id=TEXT, key=NUMBER, tunnel_ip=ADDRESS),
-    st.builds(Binding, id=TEXT, segment=TEXT, groups=SET),
+    st.builds(Binding, id=PORTS, segment=TEXT, groups=SET),
     st.builds(
         Segment,
         id=TEXT.filter(lambda name: name != "s1"),
@@ -170,6 +172,19 @@ REPLIES: dict[type, st.SearchStrategy[Any]] = {
     ),
     rpc.Wired: st.builds(rpc.WiredReply, NAMES),
 }
+
+
+def test_a_binding_that_two_topics_tell_of_goes_once() -> None:
+    """It comes by the topic of all hosts too, and goes from both: the port is unbound, and the agent lives."""
+    world = sound_world()
+    stray = Binding("p70", "s1")
+    world.controller._change({HOSTS: [stray], host_topic(HERE): [stray]})
+    world.settle(0)
+    assert "p70" in world.core.bindings
+    world.controller._change({}, {HOSTS: [Ref("binding", "p70")], host_topic(HERE): [Ref("binding", "p70")]})
+    world.settle(0)
+    assert "p70" not in world.core.bindings
+    assert_works(world)
 
 
 @BOUNDED
