@@ -6,9 +6,12 @@ arrive parsed: a range is a pair of integers, a mapping is a dict. oslo.messagin
 (`[oslo_messaging_rabbit]`) live in the same files and are read by `selvedge.messaging`.
 """
 
+import contextlib
+import io
 import ipaddress
 import re
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -144,6 +147,7 @@ CONTROLLER = [
     cfg.PortOpt("bind_port", default=9696, min=1, help="TCP port that the API listens on."),
     cfg.IntOpt("workers", default=1, min=1, max=256, help="Processes; each one is a whole controller."),
     cfg.IntOpt("threads", default=16, min=1, max=1024, help="API requests that one worker serves at a time."),
+    cfg.IntOpt("client_timeout", default=30, min=1, help="Seconds that a client may pause in the middle of a request."),
     cfg.IntOpt("rpc_threads", default=8, min=1, max=256, help="Agents' calls that one worker serves at a time."),
     cfg.StrOpt("auth_strategy", default="noauth", choices=["noauth"], help="Who tells a request's user and project."),
     cfg.Opt("base_mac", type=Form(mac), default="fa:16:3e:00:00:00", help="First half of generated MAC addresses."),
@@ -229,9 +233,15 @@ def _load(prog: str, groups: Groups, argv: Sequence[str] | None, cli: Sequence[c
     for group, options in groups.items():
         conf.register_opts(options, group=group)
     try:
-        conf(argv, project="selvedge", prog=prog, version=__version__)
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            conf(argv, project="selvedge", prog=prog, version=__version__)
     except (cfg.Error, OSError) as error:
         raise BadOption(" ".join(str(error).split())) from error
+    except SystemExit as end:
+        if end.code == 1:  # a value of an option that the command line has too: the library has written the reason
+            raise BadOption(" ".join(said.getvalue().split())) from end
+        sys.stderr.write(said.getvalue())
+        raise
     except ValueError as error:
         raise BadOption(f"a configuration file is not of UTF-8 text: {error}") from error
     for group, options in groups.items():
