@@ -6,6 +6,8 @@ threads and connections are made after it.
 """
 
 import logging
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -100,6 +102,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "proc_name": "selvedge-controller",
             "loglevel": "warning",
             "control_socket_disable": True,
+            "when_ready": lambda server: _limit_patience(server.LISTENERS, self._conf.client_timeout),
             "worker_exit": lambda server, worker: self._end(),
             "pre_fork": lambda server, worker: _import_everything(),
         }.items():
@@ -130,6 +133,23 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
     def _end(self) -> None:
         if self._service is not None:
             self._service.stop()
+
+
+def _limit_patience(listeners: Iterable[Any], seconds: int) -> None:
+    """A client that stops in the middle of its request, or of the answer, would keep a thread for ever, and a few of
+    them are all that there are. Connections inherit this from their listener (socket(7)); the server's own timeout is
+    for whole workers."""
+    for listener in listeners:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
+    logging.getLogger("gunicorn.error").addFilter(_shorten)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """One line for a client whose time was over; the server would write a traceback, as for a defect."""
+    if record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
+        record.exc_info, record.msg, record.args = None, "a client paused for too long in its request", None
+    return True
 
 
 def _import_everything() -> None:
