@@ -22,6 +22,7 @@ from agents.calls import Answer
 from agents.conditions import Conditions, Settings, named
 from agents.effects import Announce, Call, Effect, Event, Submit, Warm
 from agents.enforcement import Enforcement
+from agents.flapping import Flapping
 from agents.inventory import Inventory, Plugged, Role
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
@@ -53,7 +54,7 @@ class Core:
 
     def __init__(self, settings: Settings, now: float) -> None:
         self.settings = settings
-        self.inventory = Inventory(settings.integration_bridge)
+        self.inventory = Inventory(settings.integration_bridge, Flapping())
         self.engine = Engine()
         self.programmer = Programmer()
         self.topics = Topics()
@@ -108,6 +109,7 @@ class Core:
         """Take events in their order, then do what is due at `now`. The caller must exhaust the iterator."""
         for event in events:
             self._take(event, now)
+        self._plugs(self.inventory.steady(now))
         self._enforce(now)
         yield from self._ask(now)
         yield from self.upkeep.transactions(now)
@@ -131,7 +133,7 @@ class Core:
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
         times = [self._report_due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
-        times.append(self.programmer.next_retry())
+        times += [self.programmer.next_retry(), self.inventory.deadline()]
         if self._connection is not None:
             times.append(self.enforcement.zones.deadline())
         if self._may_subscribe and (due := self.topics.deadline()) is not None:
@@ -172,11 +174,11 @@ class Core:
     def _take_from_database(self, event: DatabaseEvent, now: float) -> None:
         match event:
             case Updated(rows):
-                self._plugs(self.inventory.update(rows))
+                self._plugs(self.inventory.update(rows, now))
                 self.upkeep.heard()
             case Loaded(rows):
                 self._loaded = True
-                self._plugs(self.inventory.load(rows))
+                self._plugs(self.inventory.load(rows, now))
                 self.upkeep.heard()
             case DatabaseLost():
                 self.upkeep.lost()
