@@ -19,9 +19,10 @@ from typing import Any
 from agents.calls import Calls, Kind, Question
 from agents.conditions import Settings
 from agents.core import Core
+from agents.inbox import STOP, Inbox
 from agents.mirror import COLUMNS
 from agents.ovsdb import Database, Operations
-from agents.reactor import STOP, Queue, Reactor
+from agents.reactor import Reactor
 from agents.session import Session
 from agents.underlay import Underlay
 from openflow.announce import Packet
@@ -84,6 +85,7 @@ class IOThreads:
             "feed_bytes": feed["bytes"],
             "unreadable_messages": feed["unreadable"],
             "feed_connects": feed["connects"],
+            "feed_pauses": feed["pauses"],
             "calls_sent": calls["sent"],
             "calls_retried": calls["retries"],
             "flow_mods_sent": self.switch.counters.flow_mods_sent,
@@ -121,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     gc.set_threshold(*GARBAGE)
     options.setup_logging(conf, "selvedge-agent")
-    events: Queue = Queue()
+    events = Inbox()
     chosen = settings(conf)
     rundir = Path(conf.agent.ovs_rundir)
     threads = IOThreads(
@@ -130,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             str(rundir / "db.sock"), {table: tuple(columns) for table, columns in COLUMNS.items()}, events.put
         ),
         switch=Switch(str(rundir / f"{chosen.integration_bridge}.mgmt"), events.put, option=GENEVE_OPTION),
-        session=Session(conf.transport_url, chosen.host, events.put),
+        session=Session(conf.transport_url, chosen.host, events.put, events.full),
         underlay=Underlay(),
     )
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,8 +1,8 @@
 """The thread that owns all state: it waits for events, lets the core think, and carries out what the core says.
 
-Everything that has piled up in the queue is taken at once, so a thousand plugs are one compilation, one bundle and one
-call. The wait ends by an event or by the core's next deadline; nothing is polled. I/O happens in the other threads:
-they put events into the queue, and take orders by methods that never block.
+Everything that has piled up in the queue (`agents.inbox`) is taken at once, so a thousand plugs are one compilation,
+one bundle and one call. The wait ends by an event or by the core's next deadline; nothing is polled. I/O happens in the
+other threads: they put events into the queue, and take orders by methods that never block.
 
 It writes `status.json` too: when something happened, at most once a second, and at once when the agent gets in sync.
 Nothing is decided here; see `agents.core`.
@@ -23,6 +23,7 @@ from agents import report
 from agents.calls import Kind, Question
 from agents.core import Core
 from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
+from agents.inbox import Inbox, Stop
 from agents.ovsdb import Operations
 from openflow import announce
 from openflow.announce import Packet
@@ -32,15 +33,6 @@ LOG = logging.getLogger(__name__)
 
 STATUS_INTERVAL = 1.0
 """Seconds between two writes of status.json, unless the agent got in sync or stops."""
-
-
-class Stop:
-    """The event that ends the reactor."""
-
-
-STOP = Stop()
-
-Queue = queue.SimpleQueue[Event | Stop]
 
 
 class Threads(Protocol):
@@ -55,9 +47,9 @@ class Threads(Protocol):
 
 
 class Reactor:
-    """Runs in the thread that calls `run`, until `STOP` comes out of the queue."""
+    """Runs in the thread that calls `run`, until `inbox.STOP` comes out of the queue."""
 
-    def __init__(self, core: Core, events: Queue, threads: Threads, state_dir: Path) -> None:
+    def __init__(self, core: Core, events: Inbox, threads: Threads, state_dir: Path) -> None:
         self._core, self._events, self._threads = core, events, threads
         self._status = StatusFile(state_dir / "status.json")
         self._started = process_start()
@@ -126,6 +118,7 @@ class Reactor:
             "uptime_s": round(now - self._started, 3),
             "wakeups": self._wakeups,
             "busy_s": round(self._busy, 3),
+            "objects_waiting": self._events.waiting,
             **memory(),
             **self._threads.counters(),
             **report.status(self._core),

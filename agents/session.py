@@ -3,7 +3,8 @@
 The queue is durable and keeps its bindings while the agent is away, so at every connect the thread first looks whether
 it is still there. If it is not, the thread declares it anew and says so (`FeedUp.fresh`): all subscriptions are
 gone with the old one. Messages are acknowledged once the reactor has them; whatever gets lost between there and Open
-vSwitch is healed by versions. A message that cannot be read is counted, logged and dropped, and heals likewise.
+vSwitch is healed by versions. While the reactor has much before it (`agents.inbox`) nothing more is read: what waits,
+waits at the broker. A message that cannot be read is counted, logged and dropped, and heals likewise.
 
 Reconnecting takes a jittered, growing pause, so that a restarted broker is not met by all hosts at once.
 """
@@ -32,6 +33,9 @@ PREFETCH = 1000
 
 BATCH = 256
 """Messages that make one event and one acknowledgement."""
+
+REST = 0.02
+"""Seconds between two looks whether there is room again."""
 
 PAUSES = (0.1, 5.0)
 """Seconds before the first and, doubling, at most before any further attempt to connect; scattered by half."""
@@ -68,18 +72,23 @@ class Counters:
     bytes: int = 0
     unreadable: int = 0
     wakeups: int = 0
+    pauses: int = 0
 
 
 class Session(threading.Thread):
     """The consumer of one host's queue."""
 
-    def __init__(self, url: str, host: str, events: Callable[[FeedEvent], None]) -> None:
-        """`url`: oslo.messaging's transport URL. `events` is called here, and must neither block nor raise."""
+    def __init__(
+        self, url: str, host: str, events: Callable[[FeedEvent], None], full: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`url`: oslo.messaging's transport URL. `events` is called here, and must neither block nor raise. `full`:
+        whether whoever takes them has enough for now."""
         super().__init__(name="feed", daemon=True)
         self._url = url
         self._host = host
         self._queue = agent_queue(host)
         self._events = events
+        self._full = full
         self._counters = Counters()
         self._stopped = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -153,6 +162,8 @@ class Session(threading.Thread):
         idle.register(self._wake, select.POLLIN)
         tick = time.monotonic()
         while not self._stopped.is_set():
+            if self._full():
+                self._rest(connection)
             if not socket.now():
                 idle.poll(HEARTBEAT / 3 * 1000)
                 self._counters.wakeups += 1
@@ -172,6 +183,15 @@ class Session(threading.Thread):
             if time.monotonic() - tick > HEARTBEAT / 6:
                 tick = time.monotonic()
                 connection.heartbeat_tick(rate=2)
+
+    def _rest(self, connection: amqp.Connection) -> None:
+        """Read nothing until there is room again, and let the broker know that we live."""
+        self._counters.pauses += 1
+        tick = time.monotonic()
+        while self._full() and not self._stopped.wait(REST):
+            if time.monotonic() - tick > HEARTBEAT / 6:
+                tick = time.monotonic()
+                connection.send_heartbeat()
 
     def _receive(self, message: Any) -> None:
         self._last_tag = message.delivery_tag

@@ -11,8 +11,9 @@ import pytest
 
 from agents.calls import Answer, Kind, Question
 from agents.core import Core
+from agents.inbox import STOP, Inbox
 from agents.ovsdb import Loaded, Operations, Transacted, Updated
-from agents.reactor import STOP, Queue, Reactor, StatusFile, memory, process_start
+from agents.reactor import Reactor, StatusFile, memory, process_start
 from agents.session import FeedUp
 from openflow.announce import Packet
 from openflow.batch import Batch, Connected, Flush
@@ -23,7 +24,7 @@ from tests.unit.surroundings import SETTINGS, Controller
 class Answering:
     """Threads that answer at once, out of the same queue: a controller without ports, a database, an empty switch."""
 
-    def __init__(self, events: Queue) -> None:
+    def __init__(self, events: Inbox) -> None:
         self.events = events
         self.rows = Rows()
         self.rows.bridge("br-ex")
@@ -61,9 +62,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 @pytest.fixture
-def reactor(tmp_path: Path) -> Iterator[tuple[Queue, Path, threading.Thread]]:
+def reactor(tmp_path: Path) -> Iterator[tuple[Inbox, Path, threading.Thread]]:
     """A reactor in a thread of its own, with a host without ports around it."""
-    events: Queue = Queue()
+    events = Inbox()
     threads = Answering(events)
     status = tmp_path / "state" / "status.json"
     thread = threading.Thread(target=Reactor(Core(SETTINGS, time.monotonic()), events, threads, status.parent).run)
@@ -79,7 +80,7 @@ def reactor(tmp_path: Path) -> Iterator[tuple[Queue, Path, threading.Thread]]:
         assert not thread.is_alive()
 
 
-def test_from_start_to_in_sync_and_rest(reactor: tuple[Queue, Path, threading.Thread]) -> None:
+def test_from_start_to_in_sync_and_rest(reactor: tuple[Inbox, Path, threading.Thread]) -> None:
     """In sync at once, told at once, and then the thread sleeps: no wake-up without an event."""
     events, path, thread = reactor
     wait_for(lambda: path.exists() and json.loads(path.read_text())["in_sync"])
