@@ -5,6 +5,7 @@ Both are read-only views of `agents.core`; nothing decides anything by them. Fai
 a port and a sentence, and every list is bounded: one bad day must not make a report of megabytes.
 """
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from openflow.pipeline import LARGEST_ZONE
@@ -96,6 +97,9 @@ def status(core: "Core") -> dict[str, Any]:
         "flows": core.programmer.flows,
         "groups": core.programmer.groups,
         "counts": counts(core),
+        "owners_compiled": core.engine.compilations,
+        "ports_flapped": core.inventory.flapping.holds if core.inventory.flapping else 0,
+        "feed": asdict(core.topics.counters),
         "topics": core.topics.versions(),
         "peers": sorted(core.engine.peers),
         "problems": problems(core),
