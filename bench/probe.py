@@ -34,10 +34,12 @@ class Answers:
 class Probe:
     """A prober in the namespace at `path`, sending from its making on; the context manager never leaves it behind."""
 
-    def __init__(self, path: Path, mac: str, address: str, target: str, counting: bool = False) -> None:
+    def __init__(
+        self, path: Path, mac: str, address: str, target: str, *, counting: bool = False, period_ms: float = PERIOD_MS
+    ) -> None:
         mode = "count" if counting else "first"
         program = [sys.executable, "-I", str(Path(__file__).with_name("prober.py"))]
-        words = ["eth0", mac, address, target, mode, str(PERIOD_MS)]
+        words = ["eth0", mac, address, target, mode, str(period_ms)]
         self._process = subprocess.Popen(
             netns.inside(path, [*program, *words]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -1,0 +1,1 @@
+"""What may break, broken: real processes, real kills, counted packets."""
