@@ -4,7 +4,7 @@ import queue
 
 import pytest
 
-from agents.inbox import MOST, STOP, Inbox
+from agents.inbox import MOST, STOP, Inbox, Stop
 from agents.session import FeedDown, FeedMessages
 from selvedge.topics import Update
 
@@ -29,7 +29,8 @@ def test_the_feed_has_to_wait_until_there_is_room() -> None:
 
 def test_what_goes_in_comes_out_in_order() -> None:
     """Everything, the end included, and then nothing is waiting."""
-    inbox, events = Inbox(), [messages(3), FeedDown("gone"), messages(2), STOP]
+    inbox = Inbox()
+    events: list[FeedMessages | FeedDown | Stop] = [messages(3), FeedDown("gone"), messages(2), STOP]
     for event in events:
         inbox.put(event)
     assert [inbox.get_nowait() for _ in events] == events
