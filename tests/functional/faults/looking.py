@@ -73,6 +73,7 @@ class Meter:
 
     def __init__(self, hypervisor: Hypervisor) -> None:
         self._hypervisor = hypervisor
+        time.sleep(1.1)  # what was done before is written first
         self._began = self._now()
 
     def spent(self) -> Spent:
