@@ -22,13 +22,15 @@ class NoReply(Exception):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a prober saw; times are monotonic seconds. `gaps` are the pauses of 20 ms and more between two replies."""
+    """What a prober saw; times are monotonic seconds. `gaps` are the pauses of 20 ms and more between two replies,
+    `losses` runs of requests that were never answered: first sent, last sent, how many."""
 
     arp_at: float | None
     reply_at: float | None
     sent: int
     lost: int
     gaps: list[tuple[float, float]]
+    losses: list[tuple[float, float, int]]
 
 
 class Probe:
