@@ -226,10 +226,13 @@ def judge_packets(findings: Findings, timeline: mixing.Timeline, traffic: Traffi
     """Lost, excused, wrong."""
     lost, answers = losses(traffic)
     allowed = excuses.windows(sorted(mixer.happened, key=lambda fault: fault.begin))
-    bad, excused = excuses.judge(lost, allowed)
+    bad, excused = excuses.judge(lost, (*allowed, *mixer.starved))
     for loss in lost:
         sign = "LOST" if loss in bad else "lost, excused"
         timeline.note(f"{sign}: {loss.count} packets {loss.pair} within {loss.end - loss.begin:.3f} s", loss.begin)
+        for seen, counts in mixer.dropped if loss in bad else ():
+            if seen.host in loss.hosts and seen.begin <= loss.end and seen.end >= loss.begin:
+                timeline.note(f"{seen.host} dropped {counts} in the {seen.end - seen.begin:.1f} s before", seen.end)
     for window, count in excused.items():
         timeline.note(f"excuse for {count} packets: {window.host} {window.why}", window.begin)
         timeline.note(f"end of the excuse: {window.host} {window.why}", window.end)
@@ -238,7 +241,8 @@ def judge_packets(findings: Findings, timeline: mixing.Timeline, traffic: Traffi
         for loss in bad
     ]
     findings.count("lost_packets", "packets", lines, float(sum(loss.count for loss in bad)))
-    findings.tell("lost_across_broken_switches", "packets", float(sum(excused.values())))
+    for name, windows in (("lost_across_broken_switches", allowed), ("lost_for_want_of_cpu", mixer.starved)):
+        findings.tell(name, "packets", float(sum(excused[window] for window in windows)))
     findings.tell("sent", "packets", *(float(answer.sent) for answer in answers.values()))
     traffic.trespassers.finish()
     heard = [f"{name} at {at - timeline.began:.3f} s" for at, name in traffic.trespassers.heard]
@@ -261,7 +265,10 @@ def act(stage: Stage, terms: Terms, timeline: mixing.Timeline, findings: Finding
     mixer = mixing.Mixer(faults, timeline)
     urls = [controller.api.url for controller in stage.lab.controllers.values()]
     site = Site(cast.network.id, cast.group)
-    users = [User(number, terms.seed, urls, stage.hypervisors, site) for number in range(1, USERS + 1)]
+    users = [
+        User(number, terms.seed, urls, hypervisors=stage.hypervisors, site=site, note=timeline.note)
+        for number in range(1, USERS + 1)
+    ]
     traffic = cast.traffic()
     for thread in (traffic.trespassers, *(user.thread for user in users)):
         thread.start()
@@ -273,8 +280,9 @@ def act(stage: Stage, terms: Terms, timeline: mixing.Timeline, findings: Finding
     trouble = list(mixer.failures)
     for user in users:
         user.finish()
+    deadline = time.monotonic() + QUIET_S
     for user in users:
-        user.thread.join(QUIET_S)
+        user.thread.join(max(0.0, deadline - time.monotonic()))
         if user.thread.is_alive():
             trouble.append(f"{user.name} still waits for an answer: {user.wish}")
         trouble += user.findings
@@ -284,6 +292,7 @@ def act(stage: Stage, terms: Terms, timeline: mixing.Timeline, findings: Finding
     lost, doubled = judge_state(stage, users)
     findings.count("lost_changes", "changes", lost)
     findings.count("handed_out_twice", "numbers", doubled)
+    mixer.finish()
     findings.count("drift", "hosts", drift(stage))
     judge_packets(findings, timeline, traffic, mixer)
     findings.count("deaths", "processes", [line for line in mixer.deaths if not line.startswith("controller")])

@@ -4,7 +4,8 @@ A host's switch is broken from the begin of a fault of its vswitchd or ovsdb-ser
 planned) to its end, and then for `MENDED_S`. Another fault of that switch, or of the host's agent, that begins before
 it is mended prolongs it, since nobody replays the flows meanwhile. Nothing else does: an agent knows the last
 topology from its disk. Faults of agents alone, of brokers, controllers and databases excuse nothing: they may die
-without a packet lost. Every window says what it comes from, and `judge` counts what was lost inside and outside.
+without a packet lost. A switch that found its interfaces' queues full was kept from its CPU (`drops`); what was lost
+meanwhile is counted apart. Every window says what it comes from, and `judge` counts what was lost inside and outside.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -57,6 +57,8 @@ class Faults:
         else:
             self._ledger.observe()
             self._ender(fault)()
+            if fault.how == "wipe":
+                self.broker.wipe()
 
     def end(self, fault: Fault) -> None:
         """Mend it; returns when the part runs. Raises LabError."""

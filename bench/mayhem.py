@@ -20,7 +20,8 @@ REST_S = 6.0
 @dataclass(frozen=True)
 class Kind:
     """`where`: `host` (one of the hypervisors), `controller` (one of them), or the unit's own name. `how`: stop
-    (SIGTERM), kill (SIGKILL), pause (SIGSTOP), cut (a wire that swallows), erase (flows deleted by hand)."""
+    (SIGTERM), kill (SIGKILL), pause (SIGSTOP), cut (a wire that swallows); `recovery` has one more, wipe (stop, and
+    forget everything)."""
 
     where: str
     part: str

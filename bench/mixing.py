@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.excuses import Happened
+from bench import drops
+from bench.excuses import Happened, Window
 from bench.faults import Faults
 from bench.mayhem import Fault
 from devstack.labs.process import LabError
@@ -36,15 +37,20 @@ class Timeline:
 
 
 class Mixer:
-    """`run` returns when the plan is over and everything runs again; afterwards `happened` is what was broken when."""
+    """`run` returns when the plan is over; the keeper goes on until `finish`. `happened` is what was broken when,
+    `starved` when a switch got too little of a CPU to empty its queues, `dropped` what each dropped when."""
 
     def __init__(self, faults: Faults, timeline: Timeline) -> None:
         self._faults, self._timeline = faults, timeline
         self.happened: list[Happened] = []
         self.deaths: list[str] = []
         self.failures: list[str] = []
+        self.starved: list[Window] = []
+        self.dropped: list[tuple[Window, dict[str, int]]] = []
+        self._dropped: dict[str, tuple[float, dict[str, int]]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._parts = [
             *(
                 Fault(0, 0, host, part, "kill")
@@ -59,8 +65,7 @@ class Mixer:
     def run(self, plan: Sequence[Fault]) -> None:
         for part in self._parts:
             _ = self._locks[part.unit]  # made here, by one thread
-        keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        keeper.start()
+        self._keeper.start()
         began = time.monotonic()
         threads = []
         for fault in plan:
@@ -69,9 +74,11 @@ class Mixer:
             threads[-1].start()
         for thread in threads:
             thread.join()
+
+    def finish(self) -> None:
+        """The keeper keeps no more."""
         self._stopping.set()
-        keeper.join()
-        self._look()
+        self._keeper.join()
 
     def _carry_out(self, fault: Fault) -> None:
         with self._locks[fault.unit]:
@@ -90,6 +97,21 @@ class Mixer:
     def _keep(self) -> None:
         while not self._stopping.wait(KEEPER_S):
             self._look()
+            self._observe()
+
+    def _observe(self) -> None:
+        """See what the switches have dropped since the last look."""
+        for name, hypervisor in self._faults.hypervisors.items():
+            if self._locks[f"{name} switch"].locked() and not self._stopping.is_set():
+                continue  # one that is stopped does not answer
+            at, now = time.monotonic(), drops.count(hypervisor)
+            since, before = self._dropped.get(name, (at, now))
+            news = drops.grown(before, now)
+            self.dropped.append((Window(name, since, at, "dropped"), news))
+            if drops.QUEUES in news:
+                self.starved.append(Window(name, since, at, drops.QUEUES))
+            if now:
+                self._dropped[name] = at, now
 
     def _look(self) -> None:
         """Start what should run and does not."""
@@ -97,7 +119,7 @@ class Mixer:
             lock = self._locks[part.unit]
             if lock.acquire(blocking=False):
                 try:
-                    if self._faults.daemon(part).pid is None:
+                    if not self._stopping.is_set() and self._faults.daemon(part).pid is None:
                         self._revive(part)
                 finally:
                     lock.release()

@@ -67,8 +67,16 @@ class User:
     """One of them; ends after `finish`, when its last wish is answered."""
 
     def __init__(
-        self, number: int, seed: int, urls: Sequence[str], hypervisors: Mapping[str, Hypervisor], site: Site
+        self,
+        number: int,
+        seed: int,
+        urls: Sequence[str],
+        *,
+        hypervisors: Mapping[str, Hypervisor],
+        site: Site,
+        note: Callable[[str], None],
     ) -> None:
+        """`note` is told what is answered, and when."""
         self.name = f"user{number}"
         self.thread = threading.Thread(target=self.run, name=self.name, daemon=True)
         self.model = Model()
@@ -80,7 +88,7 @@ class User:
         self._roads = random.Random(f"{seed} {number} roads")  # retries draw from here, so wishes do not depend on them
         self._apis = [Api(url, PATIENCE_S) for url in urls]
         self._hypervisors, self._site = hypervisors, site
-        self._number, self._count = number, 0
+        self._number, self._count, self._note = number, 0, note
         self._stopping = threading.Event()
 
     def finish(self) -> None:
@@ -134,6 +142,7 @@ class User:
         while True:
             try:
                 made = self._attempt(lambda api: api.create(kind, **{label: name}, **body))
+                self._note(f"{self.name}: {kind} {name!r} {made['id']} is made")
                 return self.model.made(kind, name, made, *keys)
             except Unanswered:
                 self.model.unanswered(name)
@@ -160,6 +169,7 @@ class User:
                 raise
             self._lost(thing)
         else:
+            self._note(f"{self.name}: {thing.kind} {thing.name!r} {thing.id} has {key} {value}")
             self.model.changed(thing, key, value)
 
     def _delete(self, thing: Thing) -> bool:
@@ -180,6 +190,7 @@ class User:
             if not tried:
                 self._lost(thing)
                 return False
+        self._note(f"{self.name}: {thing.kind} {thing.name!r} {thing.id} is deleted")
         self.model.deleted(thing)
         return True
 
@@ -335,6 +346,7 @@ class User:
         while True:
             try:
                 self._hypervisors[host].run("ovs-vsctl", "--no-wait", "--timeout=5", *words)
+                self._note(f"{self.name}: {host}: {' '.join(words[1:4])}")
                 return
             except LabError:
                 time.sleep(0.3)

@@ -78,9 +78,11 @@ class Daemon:
             seen = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return None
-        if seen["pid"] in _CHILDREN:
-            _CHILDREN[seen["pid"]].poll()
-        return int(seen["pid"]) if start_time(seen["pid"]) == seen["started"] else None
+        if start_time(seen["pid"]) == seen["started"]:
+            return int(seen["pid"])
+        if child := _CHILDREN.pop(seen["pid"], None):
+            child.wait()  # for others a zombie is alive: PostgreSQL does not start beside one of its lock file
+        return None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start `command` in a session of its own, `environment` added to ours. LabError if it runs already."""
