@@ -20,6 +20,8 @@ LIMIT_S = 120
 CHANGES = ("member_here", "member_elsewhere", "rule_changed", "address_added")
 WHAT = ("flow_mods", "policy_flow_mods", "ms")
 
+ZEROES = ("lost_packets", "wrong_packets", "broken_connections", "lost_changes", "handed_out_twice", "drift", "defects")
+
 NAMES = {
     "wire": {"first_reply_ms", "active_ms", "claimed_first_reply_ms"},
     "bulk": {"bulk_s", "flows", "flows_per_port"},
@@ -29,6 +31,8 @@ NAMES = {
     "security": {"bulk_s", "flows", *(f"{change}_{what}" for change in CHANGES for what in WHAT)},
     "members": {"flows", "policy_flows", "flows_per_member", "agent_peak_rss_mb", "added_flow_mods", "added_ms"},
     "policy-traffic": {"tcp_mbit_per_s", "udp_mbit_per_s", "udp_packets_per_s", "rtt_us", "megaflows", "masks"},
+    "recovery": {"lost", "outage_s", "in_sync_s", "messages", "kbytes", "controller_cpu_s", "broker_cpu_s"},
+    "chaos": {*ZEROES, "lost_across_broken_switches", "quiet_s", "sent", "trespasses", "changes_answered", "fault_s"},
 }
 
 
@@ -154,3 +158,19 @@ def test_the_cache_is_small_and_counted_twice(documents: dict[str, Any], tmp_pat
     tables = {tuple(result["params"].items()): result["median"] for result in results(found, "subtables")}
     for result in results(found, "masks"):
         assert 0 < result["median"] <= tables[tuple(result["params"].items())]
+
+
+def test_faults_of_what_is_central_cost_no_packet(documents: dict[str, Any], tmp_path: Path) -> None:
+    """Agents, broker, controllers, database and links go and come back: nothing is lost."""
+    found = document("recovery", documents, tmp_path)
+    lost = {result["params"]["fault"]: result["max"] for result in results(found, "lost")}
+    assert len(lost) >= 9
+    assert set(lost.values()) == {0}, lost
+
+
+def test_a_moment_of_chaos_loses_nothing(documents: dict[str, Any], tmp_path: Path) -> None:
+    """Half a minute in which everything breaks that may; seven kinds of loss are counted, and none has happened."""
+    found = document("chaos", documents, tmp_path)
+    assert {name: results(found, name)[0]["max"] for name in ZEROES} == dict.fromkeys(ZEROES, 0.0)
+    for name in ("sent", "trespasses", "changes_answered"):
+        assert results(found, name)[0]["max"] > 0
