@@ -246,9 +246,9 @@ def set_up(stage: Stage, crowd: int) -> Scene:
     for host in (HERE, THERE):
         [port] = stage.bound(network, host, 1)
         pair.append(stage.lab.plug(port["id"], host))
-    for host in stage.hypervisors:
-        stage.bound(network, host, 1)
     stage.crowd(network, HERE, crowd)
+    for host in stage.hypervisors:  # without interfaces, and so after the crowd, which waits for all to be ACTIVE
+        stage.bound(network, host, 1)
     return Scene(stage, Faults(stage.lab, stage.ledger), network, (pair[0], pair[1]))
 
 

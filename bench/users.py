@@ -140,6 +140,7 @@ class User:
         """Create it; None if it is refused for a good reason (no room, in use)."""
         name, label = self._new_name(), LABEL.get(kind, "name")
         while True:
+            refused = False
             try:
                 made = self._attempt(lambda api: api.create(kind, **{label: name}, **body))
                 self._note(f"{self.name}: {kind} {name!r} {made['id']} is made")
@@ -149,12 +150,15 @@ class User:
             except Refused as error:
                 if error.status != 409:
                     raise
-                if name not in self.model.uncertain:
-                    return None
+                refused = True
+            if refused and name not in self.model.uncertain:
+                return None
             time.sleep(self._roads.uniform(0.1, 0.5))
             there = self._insist(lambda api: api.list(f"{kind}s", **{label: name}))
             if there:
                 return self.model.made(kind, name, there[0], *keys)
+            if refused:
+                return None
 
     def _change(self, thing: Thing, key: str, value: Any) -> None:
         def missed() -> None:
