@@ -53,7 +53,6 @@ BUDGETS = (
         for fault in (
             "agent SIGTERM",
             "agent SIGKILL",
-            "ovsdb SIGKILL",
             "broker away",
             "broker away long, nothing changed",
             "broker wiped",
