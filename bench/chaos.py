@@ -34,6 +34,8 @@ from devstack.labs.vm import Vm
 MINUTES, QUICK_MINUTES = 5.0, 0.4
 CONTROLLERS = 3
 USERS = 3
+LINGER_S = 14.0
+"""So long an agent keeps flows of a policy that is no longer in force, for packets between two tables, on purpose."""
 QUIET_S = 120.0
 """How long it may take until all is as it should be, once nothing is broken any more."""
 KINDS = ("network", "subnet", "port", "security_group", "security_group_rule")
@@ -288,6 +290,7 @@ def act(stage: Stage, terms: Terms, timeline: mixing.Timeline, findings: Finding
         trouble += user.findings
     findings.tell("quiet_s", "s", wait_quiet(stage, users, trouble))
     timeline.note("quiet")
+    time.sleep(LINGER_S)
     terms.say("quiet; comparing")
     lost, doubled = judge_state(stage, users)
     findings.count("lost_changes", "changes", lost)

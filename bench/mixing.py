@@ -104,7 +104,7 @@ class Mixer:
         for name, hypervisor in self._faults.hypervisors.items():
             if self._locks[f"{name} switch"].locked() and not self._stopping.is_set():
                 continue  # one that is stopped does not answer
-            at, now = time.monotonic(), drops.count(hypervisor)
+            now, at = drops.count(hypervisor), time.monotonic()
             since, before = self._dropped.get(name, (at, now))
             news = drops.grown(before, now)
             self.dropped.append((Window(name, since, at, "dropped"), news))
