@@ -245,6 +245,7 @@ def judge_packets(findings: Findings, timeline: mixing.Timeline, traffic: Traffi
     findings.count("lost_packets", "packets", lines, float(sum(loss.count for loss in bad)))
     for name, windows in (("lost_across_broken_switches", allowed), ("lost_for_want_of_cpu", mixer.starved)):
         findings.tell(name, "packets", float(sum(excused[window] for window in windows)))
+    findings.tell("unsent", "packets", *(float(answer.unsent) for answer in answers.values()))
     findings.tell("sent", "packets", *(float(answer.sent) for answer in answers.values()))
     traffic.trespassers.finish()
     heard = [f"{name} at {at - timeline.began:.3f} s" for at, name in traffic.trespassers.heard]

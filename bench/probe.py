@@ -22,12 +22,14 @@ class NoReply(Exception):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a prober saw; times are monotonic seconds. `gaps` are the pauses of 20 ms and more between two replies,
-    `losses` runs of requests that were never answered: first sent, last sent, how many."""
+    """What a prober saw; times are monotonic seconds. `unsent`: of those sent, what its own kernel refused; `gaps`:
+    pauses of 20 ms and more between two replies; `losses`: runs of requests never answered (first and last sent, how
+    many)."""
 
     arp_at: float | None
     reply_at: float | None
     sent: int
+    unsent: int
     lost: int
     gaps: list[tuple[float, float]]
     losses: list[tuple[float, float, int]]

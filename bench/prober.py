@@ -11,7 +11,6 @@ It says `ready` once it sends. `first`: prints the document when the first echo 
 `replying` at the first echo reply, numbers the requests from there on, and prints the document when its input ends.
 """
 
-import contextlib
 import json
 import os
 import select
@@ -72,7 +71,7 @@ class Prober:
         self.socket.bind((interface, 0))
         self.socket.setblocking(False)
         self.peer: bytes | None = None
-        self.sent = 0
+        self.sent = self.unsent = 0
         self.waiting: dict[int, float] = {}
         self.lost = 0
         self.losses: list[list[float]] = []
@@ -91,8 +90,10 @@ class Prober:
             if self.reply_at is not None:
                 self.sent += 1
                 self.waiting[number] = time.monotonic()
-        with contextlib.suppress(OSError):  # the interface is down or its queue is full: as lost as any other
+        try:
             self.socket.send(frame)
+        except OSError:  # the interface is down or its queue is full: as lost as any other
+            self.unsent += 1
 
     def receive(self) -> None:
         """Read what is there."""
@@ -167,6 +168,7 @@ class Prober:
             "arp_at": self.arp_at,
             "reply_at": self.reply_at,
             "sent": self.sent,
+            "unsent": self.unsent,
             "lost": self.lost,
             "losses": self.losses,
             "gaps": self.gaps,
