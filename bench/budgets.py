@@ -74,6 +74,7 @@ BUDGETS = (
         Budget("chaos", name, {}, "max", 0)
         for name in (
             "lost_packets",
+            "lost_beside_a_plug",
             "wrong_packets",
             "broken_connections",
             "lost_changes",

@@ -224,11 +224,14 @@ class Findings:
         self.results.append(Result(name, unit, values, params))
 
 
-def judge_packets(findings: Findings, timeline: mixing.Timeline, traffic: Traffic, mixer: mixing.Mixer) -> None:
+def judge_packets(
+    findings: Findings, timeline: mixing.Timeline, traffic: Traffic, mixer: mixing.Mixer, users: list[User]
+) -> None:
     """Lost, excused, wrong."""
     lost, answers = losses(traffic)
     allowed = excuses.windows(sorted(mixer.happened, key=lambda fault: fault.begin))
-    bad, excused = excuses.judge(lost, (*allowed, *mixer.starved))
+    plugs = sorted((window for user in users for window in user.plugs), key=lambda window: window.begin)
+    bad, excused = excuses.judge(lost, (*allowed, *mixer.starved, *plugs))
     for loss in lost:
         sign = "LOST" if loss in bad else "lost, excused"
         timeline.note(f"{sign}: {loss.count} packets {loss.pair} within {loss.end - loss.begin:.3f} s", loss.begin)
@@ -236,6 +239,8 @@ def judge_packets(findings: Findings, timeline: mixing.Timeline, traffic: Traffi
             if seen.host in loss.hosts and seen.begin <= loss.end and seen.end >= loss.begin:
                 timeline.note(f"{seen.host} dropped {counts} in the {seen.end - seen.begin:.1f} s before", seen.end)
     for window, count in excused.items():
+        if window in plugs and not count:
+            continue
         timeline.note(f"excuse for {count} packets: {window.host} {window.why}", window.begin)
         timeline.note(f"end of the excuse: {window.host} {window.why}", window.end)
     lines = [
@@ -243,7 +248,12 @@ def judge_packets(findings: Findings, timeline: mixing.Timeline, traffic: Traffi
         for loss in bad
     ]
     findings.count("lost_packets", "packets", lines, float(sum(loss.count for loss in bad)))
-    for name, windows in (("lost_across_broken_switches", allowed), ("lost_for_want_of_cpu", mixer.starved)):
+    apart = {
+        "lost_across_broken_switches": allowed,
+        "lost_for_want_of_cpu": mixer.starved,
+        "lost_beside_a_plug": plugs,
+    }
+    for name, windows in apart.items():
         findings.tell(name, "packets", float(sum(excused[window] for window in windows)))
     findings.tell("unsent", "packets", *(float(answer.unsent) for answer in answers.values()))
     findings.tell("sent", "packets", *(float(answer.sent) for answer in answers.values()))
@@ -298,7 +308,7 @@ def act(stage: Stage, terms: Terms, timeline: mixing.Timeline, findings: Finding
     findings.count("handed_out_twice", "numbers", doubled)
     mixer.finish()
     findings.count("drift", "hosts", drift(stage))
-    judge_packets(findings, timeline, traffic, mixer)
+    judge_packets(findings, timeline, traffic, mixer, users)
     findings.count("deaths", "processes", [line for line in mixer.deaths if not line.startswith("controller")])
     findings.tell("controllers_restarted", "processes", float(len(mixer.deaths)))
     findings.count("defects", "", trouble)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from bench.excuses import Window
 from bench.model import LABEL, PREFIX, Model, Thing
 from devstack.labs.api import Api, Refused
 from devstack.labs.hypervisor import Hypervisor
@@ -27,6 +28,9 @@ PATIENCE_S = 5.0
 
 PACE_S = 0.6
 """Mean seconds between two wishes of one user."""
+
+SETTLED_S = 0.2
+"""After which an interface that came or went is no reason for a lost packet."""
 
 MOST = {"network": 3, "port": 20, "security_group": 4, "security_group_rule": 16}
 """Of each kind, by one user; beyond, it deletes."""
@@ -83,6 +87,7 @@ class User:
         self.findings: list[str] = []
         self.answered = self.unanswered = 0
         self.plugged: dict[str, str] = {}
+        self.plugs: list[Window] = []
         self.wish = "nothing yet"
         self._dice = random.Random(f"{seed} {number}")
         self._roads = random.Random(f"{seed} {number} roads")  # retries draw from here, so wishes do not depend on them
@@ -348,9 +353,11 @@ class User:
     def _switch(self, host: str, *words: str) -> None:
         """One change in the host's Open vSwitch, as often as it takes: each may be repeated."""
         while True:
+            begin = time.monotonic()
             try:
                 self._hypervisors[host].run("ovs-vsctl", "--no-wait", "--timeout=5", *words)
                 self._note(f"{self.name}: {host}: {' '.join(words[1:4])}")
+                self.plugs.append(Window(host, begin, time.monotonic() + SETTLED_S, " ".join(words[1:4])))
                 return
             except LabError:
                 time.sleep(0.3)
