@@ -17,7 +17,7 @@ from mininet.net import Mininet
 from mininet.node import Node
 
 from devstack.labs import netns
-from devstack.labs.ground import DEAF, WIRES, free_management, hush, management_address
+from devstack.labs.ground import DEAF, WIRES, chosen_management, hush, management_address
 from devstack.labs.hypervisor import Hypervisor
 
 
@@ -65,14 +65,14 @@ class MininetGround:
         self._wires: dict[str, Any] = {}
 
     def open(self) -> None:
-        self.management = free_management(self.names)
         self._wires = {wire: self.net.addHost(wire, cls=WireNode) for wire in WIRES}
         machine = self.net.addHost("machine", cls=Node, inNamespace=False)
         self.net.addLink(
             machine, self._wires["mgmt"], cls=Link, intfName1=self.names.management, intfName2="machine-mgmt"
         )
         self._wires["mgmt"].attach("machine-mgmt")
-        machine.cmd(f"ip addr add {self.management}/24 dev {self.names.management}")
+        with chosen_management(self.names) as self.management:
+            machine.cmd(f"ip addr add {self.management}/24 dev {self.names.management}")
         machine.cmd(f"ip link set {self.names.management} up")
 
     def hypervisor(self, name: str, number: int) -> Path:

@@ -20,6 +20,7 @@ from devstack.labs.lab import Lab
 from devstack.labs.mininet_node import MininetGround
 from devstack.labs.postgres import Postgres
 from devstack.labs.process import LabError
+from tests.functional import turns
 from tests.functional.verbs import World
 
 
@@ -27,6 +28,17 @@ def pytest_configure() -> None:
     if os.geteuid() != 0:
         pytest.exit("the functional tests make network namespaces and need root: run them as root", 1)
     setLogLevel("error")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    turns.arrange(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with turns.turn(turns.wants_to_be_alone(item)):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,10 @@ NAMES = {
 }
 
 
+of = pytest.mark.xdist_group
+"""Tests of one benchmark go to one process, which runs it once; other benchmarks run beside it."""
+
+
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The JSON documents of smoke runs that were made already."""
@@ -64,7 +68,7 @@ def results(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=of(name)) for name in NAMES])
 def test_a_smoke_run_writes_the_document(name: str, documents: dict[str, Any], tmp_path: Path) -> None:
     """Whoever reads the JSON finds the same keys for every benchmark, and the results it is named for."""
     found = document(name, documents, tmp_path)
@@ -83,6 +87,7 @@ def test_a_smoke_run_writes_the_document(name: str, documents: dict[str, Any], t
         assert daemon["peak_rss_mb"] > 0
 
 
+@of("wire")
 def test_a_plug_is_measured_near_and_far_alone_and_in_a_crowd(documents: dict[str, Any], tmp_path: Path) -> None:
     """A VM is plugged beside its target and across the tunnel, on an empty hypervisor and on a full one."""
     found = document("wire", documents, tmp_path)
@@ -91,7 +96,7 @@ def test_a_plug_is_measured_near_and_far_alone_and_in_a_crowd(documents: dict[st
         assert places == {("remote", 0), ("local", 0), ("remote", 50), ("local", 50)}
 
 
-@pytest.mark.parametrize("name", ["bulk", "security"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=of(name)) for name in ("bulk", "security")])
 def test_a_port_costs_at_most_nine_flows(name: str, documents: dict[str, Any], tmp_path: Path) -> None:
     """Many IPv4 ports of one network on one hypervisor in one group: flows grow with ports, by at most nine."""
     found = document(name, documents, tmp_path)
@@ -100,12 +105,14 @@ def test_a_port_costs_at_most_nine_flows(name: str, documents: dict[str, Any], t
         assert result["max"] <= 9 * result["params"]["ports"] + 200
 
 
+@of("bulk")
 def test_what_a_port_costs_does_not_grow(documents: dict[str, Any], tmp_path: Path) -> None:
     """The rules of a group are there once, for however many ports."""
     few, many = results(document("bulk", documents, tmp_path), "flows")
     assert (many["max"] - few["max"]) / (many["params"]["ports"] - few["params"]["ports"]) <= 9
 
 
+@of("restart")
 def test_a_restarted_agent_changes_nothing_in_its_switch(documents: dict[str, Any], tmp_path: Path) -> None:
     """The agent ends, by SIGTERM and by SIGKILL, and starts: no flow-mod, by its own word and by a flow monitor's."""
     found = document("restart", documents, tmp_path)
@@ -114,6 +121,7 @@ def test_a_restarted_agent_changes_nothing_in_its_switch(documents: dict[str, An
         assert by == {"SIGTERM": 0, "SIGKILL": 0}
 
 
+@of("fanout")
 def test_nobody_hears_of_what_does_not_concern_them(documents: dict[str, Any], tmp_path: Path) -> None:
     """A port is added to a segment with members on k of three hosts: k agents hear of it, the others nothing."""
     found = document("fanout", documents, tmp_path)
@@ -123,6 +131,7 @@ def test_nobody_hears_of_what_does_not_concern_them(documents: dict[str, Any], t
         assert result["max"] == result["params"]["members"]
 
 
+@of("security")
 def test_one_member_more_elsewhere_changes_no_rule(documents: dict[str, Any], tmp_path: Path) -> None:
     """A port in a group comes on another host: two flows on its segment's hosts, none where only its group matters."""
     found = document("security", documents, tmp_path)
@@ -131,12 +140,14 @@ def test_one_member_more_elsewhere_changes_no_rule(documents: dict[str, Any], tm
     assert all(result["max"] == 0 for result in results(found, "member_elsewhere_policy_flow_mods"))
 
 
+@of("security")
 def test_a_changed_rule_is_a_few_flows_on_each_host(documents: dict[str, Any], tmp_path: Path) -> None:
     """As many as the rule's pieces, however many ports the host has."""
     found = document("security", documents, tmp_path)
     assert all(0 < result["max"] <= 20 for result in results(found, "rule_changed_flow_mods"))
 
 
+@of("members")
 def test_rules_do_not_notice_members(documents: dict[str, Any], tmp_path: Path) -> None:
     """A group grows on other hosts: two flows a member, and the tables that judge are as they were."""
     found = document("members", documents, tmp_path)
@@ -148,6 +159,7 @@ def test_rules_do_not_notice_members(documents: dict[str, Any], tmp_path: Path) 
         assert all(result["max"] <= most for result in there if result["name"] == "flows_per_member")
 
 
+@of("policy-traffic")
 def test_the_cache_is_small_and_counted_twice(documents: dict[str, Any], tmp_path: Path) -> None:
     """Masks found in the dump are no more than the switch's own count of (mask, input port)."""
     found = document("policy-traffic", documents, tmp_path)
