@@ -1,7 +1,6 @@
 """The switch's thread and the programmer against a real ovs-vswitchd (userspace datapath, servers of its own)."""
 
 import os
-import queue
 import signal
 import time
 from collections.abc import Iterator
@@ -11,15 +10,11 @@ import pytest
 
 from openflow.announce import announcement
 from openflow.batch import (
-    Batch,
     Confirmed,
     Connected,
     Disconnected,
     Flush,
     Flushed,
-    Key,
-    Rejected,
-    SwitchEvent,
     Trouble,
 )
 from openflow.flow import (
@@ -37,69 +32,14 @@ from openflow.flow import (
 )
 from openflow.match import Value
 from openflow.pipeline import DELIVER, FIRST_GROUP, GENEVE_OPTION, MARKER, PROVIDER
-from openflow.programmer import Programmer
-from openflow.switch import Switch
 from selvedge.topology import Endpoint, Segment
 from tests.functional.frames import udp
+from tests.functional.small_agent import Agent
 from tests.functional.vswitch import PROTOCOLS, Vswitch, wait_for
 
 G1, G2 = FIRST_GROUP + 1, FIRST_GROUP + 2
 NO_SUCH_PORT = 0xFF20
 """Not a port that a switch may have: refused when the flow is added."""
-
-
-class Agent:
-    """A programmer and a switch's thread, joined as the agent's reactor joins them."""
-
-    def __init__(self, ovs: Vswitch, **options: float) -> None:
-        self.programmer = Programmer()
-        self.events: queue.SimpleQueue[SwitchEvent] = queue.SimpleQueue()
-        self.switch = Switch(str(ovs.door()), self.events.put, **options)  # type: ignore[arg-type]
-        self.seen: list[SwitchEvent] = []
-        self.batches: list[Batch] = []
-        self.switch.start()
-
-    def step(self, seconds: float = 10) -> SwitchEvent:
-        """Wait for an event and do what the reactor does."""
-        event = self.events.get(timeout=seconds)
-        self.seen.append(event)
-        if isinstance(event, Connected):
-            self.programmer.connected(event)
-        elif isinstance(event, Disconnected):
-            self.programmer.disconnected()
-        elif isinstance(event, Confirmed):
-            self.programmer.confirmed(event.batch_id)
-        elif isinstance(event, Rejected):
-            self.programmer.rejected(event, time.monotonic())
-        self.send()
-        return event
-
-    def send(self) -> None:
-        if (batch := self.programmer.next_batch(time.monotonic())) is not None:
-            self.batches.append(batch)
-            self.switch.submit(batch)
-
-    def want(self, *entries: Flow | GroupEntry, owner: str | None = None) -> None:
-        flows = {entry.key: entry for entry in entries if isinstance(entry, Flow)}
-        groups = {entry.id: entry for entry in entries if isinstance(entry, GroupEntry)}
-        owners: dict[Key, str] = {} if owner is None else {entry.key: owner for entry in entries}
-        self.programmer.change(dict(flows), dict(groups), owners)
-
-    def unwant(self, *keys: Key) -> None:
-        flows = {key: None for key in keys if isinstance(key, bytes)}
-        self.programmer.change(dict(flows), {key: None for key in keys if isinstance(key, int)}, {})
-
-    def settle(self) -> None:
-        """Send until the switch has everything."""
-        self.programmer.release()
-        self.send()
-        while not self.programmer.synced:
-            self.step()
-
-    def until(self, kind: type[SwitchEvent]) -> SwitchEvent:
-        while not isinstance(event := self.step(), kind):
-            pass
-        return event
 
 
 @pytest.fixture
@@ -464,9 +404,9 @@ def test_bridge_without_openflow_14(ovs: Vswitch) -> None:
 
 def test_idle_connection_is_kept_and_a_silent_switch_is_left(ovs: Vswitch) -> None:
     """Silence is probed by an echo, which keeps the connection; a switch that stands still counts as lost."""
-    agent = Agent(ovs, probe=0.1, dead=0.6)
+    agent = Agent(ovs, probe=0.1, dead=1.5)
     agent.until(Connected)
-    time.sleep(1.0)
+    time.sleep(2.0)
     assert agent.events.empty()
     vswitchd = ovs.pid("ovs-vswitchd")
     os.kill(vswitchd, signal.SIGSTOP)
