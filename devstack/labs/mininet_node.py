@@ -9,6 +9,7 @@ lab with the same verbs, and `ground.net` is the Mininet network, whose nodes a 
 Mininet cannot find its nodes again in another process: such a lab lives as long as the process that made it.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from mininet.node import Node
 from devstack.labs import netns
 from devstack.labs.ground import DEAF, WIRES, chosen_management, hush, management_address
 from devstack.labs.hypervisor import Hypervisor
+
+# Mininet makes every later logger of the process print on the terminal, without newlines; that is not its business.
+logging.setLoggerClass(logging.Logger)
 
 
 class WireNode(Node):  # type: ignore[misc]  # Mininet has no types

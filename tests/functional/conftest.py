@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mininet.log import setLogLevel
@@ -30,14 +31,17 @@ def pytest_configure() -> None:
     setLogLevel("error")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    turns.arrange(items)
+    items.sort(key=turns.rank)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> turns.Parts:
+    return turns.Parts(config, log)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with turns.turn(turns.wants_to_be_alone(item)):
+    with turns.turn(item):
         return (yield)
 
 

@@ -1,11 +1,11 @@
 """Who runs when: functional tests run side by side in several processes (pytest-xdist), since mostly they wait.
 
-Each process has labs, brokers and databases of its own. What a test may ask for:
+Each process has labs, brokers and databases of its own. A module's tests go to one process, so that what they share is
+made once; those of a module in `PARTED` that have the same parameter do. What a test, or a module, may ask for:
 
-    pytestmark = pytest.mark.alone      the machine to itself: it counts lost packets under load, or looks at the clock
-
-Tests that share something of their module's go to one process, so that it is made once. What takes longest begins
-first and who must be alone comes last, so that at the end nobody waits long for anybody.
+    pytestmark = pytest.mark.early      it takes long: it begins before others, so that nobody waits for it at the end
+    pytestmark = pytest.mark.alone      the machine to itself, when the others are through: it counts packets that are
+                                        lost under load, or looks at the clock
 """
 
 import contextlib
@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-LONG = ("test_bench_quick", "test_lab")
-"""Modules whose tests begin first, in this order."""
+PARTED = ("tests/functional/test_bench_quick.py",)
+"""Modules whose parameter names something that takes long, and that is run once for all tests of it."""
 
 ROOM = Path(__file__)
 DOOR = Path(__file__).with_name("__init__.py")
@@ -25,34 +26,23 @@ door, and those who come later wait behind: so who wants to be alone need not wa
 
 
 @contextlib.contextmanager
-def turn(alone: bool) -> Iterator[None]:
+def turn(item: pytest.Item) -> Iterator[None]:
     """A test's turn: the room is ours meanwhile."""
     with ROOM.open() as room:
         with DOOR.open() as door:
             fcntl.flock(door, fcntl.LOCK_EX)
-            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
         yield
 
 
-def arrange(items: list[pytest.Item]) -> None:
-    """Put tests into the order in which they begin, and mark those that stay together."""
-    for item in items:
-        if shares(item) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(Path(item.path).stem))
-    items.sort(key=rank)
+def rank(item: pytest.Item) -> int:
+    """Tests begin in the order of this number."""
+    return 0 if item.get_closest_marker("early") else 2 if item.get_closest_marker("alone") else 1
 
 
-def shares(item: pytest.Item) -> bool:
-    """Whether the test uses what is made once for its module."""
-    if not isinstance(item, pytest.Function):
-        return False
-    return any(known[-1].scope == "module" for known in item._fixtureinfo.name2fixturedefs.values())
+class Parts(LoadScopeScheduling):  # type: ignore[misc]  # xdist's types are not exported
+    """Which tests stay together, by their names."""
 
-
-def rank(item: pytest.Item) -> tuple[bool, int]:
-    module = Path(item.path).stem
-    return wants_to_be_alone(item), LONG.index(module) if module in LONG else len(LONG)
-
-
-def wants_to_be_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, test = nodeid.partition("::")
+        return f"{module} {test.partition('[')[2]}" if module in PARTED else module
