@@ -26,23 +26,32 @@ door, and those who come later wait behind: so who wants to be alone need not wa
 
 
 @contextlib.contextmanager
-def turn(item: pytest.Item) -> Iterator[None]:
+def turn(alone: bool) -> Iterator[None]:
     """A test's turn: the room is ours meanwhile."""
     with ROOM.open() as room:
         with DOOR.open() as door:
             fcntl.flock(door, fcntl.LOCK_EX)
-            fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
+
+
+def asked(item: pytest.Item, what: str) -> bool:
+    return item.get_closest_marker(what) is not None
 
 
 def rank(item: pytest.Item) -> int:
     """Tests begin in the order of this number."""
-    return 0 if item.get_closest_marker("early") else 2 if item.get_closest_marker("alone") else 1
+    return 0 if asked(item, "early") else 2 if asked(item, "alone") else 1
+
+
+def part_of(test: str) -> str:
+    """What goes to one process, of a test's id."""
+    module, _, name = test.partition("::")
+    return f"{module} {name.partition('[')[2]}" if module in PARTED else module
 
 
 class Parts(LoadScopeScheduling):  # type: ignore[misc]  # xdist's types are not exported
-    """Which tests stay together, by their names."""
+    """xdist's schedule of the parts."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module, _, test = nodeid.partition("::")
-        return f"{module} {test.partition('[')[2]}" if module in PARTED else module
+        return part_of(nodeid)
