@@ -5,6 +5,7 @@ controllers; both are Mininet networks. A test gets a `World` around one of them
 fails, flows, groups, interfaces and logs of the lab are printed with it. A missing dependency is an error.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -29,6 +30,8 @@ def pytest_configure() -> None:
     if os.geteuid() != 0:
         pytest.exit("the functional tests make network namespaces and need root: run them as root", 1)
     setLogLevel("error")
+    # What a library's thread says between tests, or after the last one, is nobody's news.
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.labs.hypervisor import listens
 from openflow.announce import announcement
 from openflow.batch import (
     Confirmed,
@@ -375,7 +376,7 @@ def test_geneve_option_is_mapped_once(ovs: Vswitch, agent: Agent) -> None:
 
 def test_geneve_slot_taken_by_another(ovs: Vswitch) -> None:
     """Somebody mapped another option to our field: it is said, by name, and left alone; the rest goes on."""
-    wait_for(ovs.door().exists)
+    wait_for(lambda: listens(ovs.door()))
     ovs.ofctl("add-tlv-map", "{class=0xffff,type=0,len=4}->tun_metadata0")
     agent = Agent(ovs)
     trouble = agent.until(Trouble)
