@@ -1,11 +1,11 @@
 """Who runs when: functional tests run side by side in several processes (pytest-xdist), since mostly they wait.
 
 Each process has labs, brokers and databases of its own. A module's tests go to one process, so that what they share is
-made once; those of a module in `PARTED` that have the same parameter do. What a test, or a module, may ask for:
+made once; those of a module in `PARTED` that have the same parameter do. What a module may ask for:
 
     pytestmark = pytest.mark.early      it takes long: it begins before others, so that nobody waits for it at the end
-    pytestmark = pytest.mark.alone      the machine to itself, when the others are through: it counts packets that are
-                                        lost under load, or looks at the clock
+    pytestmark = pytest.mark.alone      each of its tests has the machine to itself, since it counts packets that are
+                                        lost under load, or looks at the clock; such modules come last
 """
 
 import contextlib
