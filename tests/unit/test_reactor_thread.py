@@ -124,4 +124,6 @@ def test_status_is_written_when_something_happened_and_at_most_once_a_second(tmp
 
 def test_the_process_began_before_now_and_has_memory() -> None:
     assert 0 < time.monotonic() - process_start() < 24 * 3600
-    assert memory()["peak_rss"] >= memory()["rss"] > 1_000_000
+    found = memory()
+    assert found["rss"] > 1_000_000
+    assert found["peak_rss"] > found["rss"] - 1_000_000, "the kernel counts pages in lots, so they are not exact"
