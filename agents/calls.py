@@ -2,8 +2,12 @@
 
 `submit` never blocks; the answer comes back as an event. Whatever may pass by itself (no broker, no controller, no
 database, a timeout) is tried again here with growing, jittered pauses until it is answered: all calls set states,
-and do not count, so repeating them is harmless. What repeating cannot cure comes back as the answer's error.
-Calls of one kind are sent in the order of `submit`, one at a time; merging what piles up is the reactor's business.
+and do not count, so repeating them is harmless. What repeating cannot cure comes back as the answer's error. The
+pauses stay below 1.5 s, so that everybody is served within two seconds after a broker's return, and no sooner than the
+scatter allows. A call that gets no answer has had its pause: it is asked again at once (`agents.patience`).
+
+Calls of one kind are sent in the order of `submit`, one at a time; merging what piles up is the reactor's business,
+which has at most one call of a kind under way: the queues here hold no more than that.
 
 oslo.messaging is imported by these threads, while the rest of the agent starts.
 """
@@ -13,31 +17,31 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from oslo_config import cfg
 
+from agents.patience import Patience
 from selvedge import rpc, wire
 
 LOG = logging.getLogger(__name__)
 
-Kind = Literal["report", "subscribe", "claim", "wired"]
-Question = rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired
-Reply = rpc.ReportReply | rpc.SubscribeReply | rpc.ClaimReply | rpc.WiredReply
+Kind = Literal["report", "subscribe", "inspect", "claim", "wired"]
+Question = rpc.Report | rpc.Subscribe | rpc.Inspect | rpc.Claim | rpc.Wired
+Reply = rpc.ReportReply | rpc.SubscribeReply | rpc.InspectReply | rpc.ClaimReply | rpc.WiredReply
 
 REPLIES: dict[Kind, type[Any]] = {
     "report": rpc.ReportReply,
     "subscribe": rpc.SubscribeReply,
+    "inspect": rpc.InspectReply,
     "claim": rpc.ClaimReply,
     "wired": rpc.WiredReply,
 }
 
-TIMEOUT = 10.0
-"""Seconds to wait for one answer."""
-
-PAUSES = (0.2, 5.0)
+PAUSES = (0.1, 1.0)
 """Seconds before the first and, doubling, at most before any further attempt; each is scattered by half."""
 
 
@@ -98,29 +102,34 @@ class Calls:
         """The client that all threads share; the first one pays for the import."""
         with self._client_lock:
             if self._client is None:
+                from selvedge.accounts import PROCESS
                 from selvedge.messaging import rpc_transport
+                from selvedge.transports import AGENT
 
                 state = self._conf.agent.state_dir
-                self._transport = rpc_transport(self._conf, self._conf.host, "selvedge-agent", lock_path=state, pool=1)
+                self._transport = rpc_transport(
+                    self._conf, self._conf.host, PROCESS, lock_path=state, pool=1, scheme=AGENT
+                )
                 import oslo_messaging
 
                 target = oslo_messaging.Target(topic=rpc.CONTROLLER_TOPIC, version=rpc.VERSION)
                 # Without a controller the call fails at once, instead of by its timeout.
                 at_once = oslo_messaging.TransportOptions(at_least_once=True)
                 self._client = oslo_messaging.get_rpc_client(
-                    self._transport, target, timeout=TIMEOUT, retry=1, transport_options=at_once
+                    self._transport, target, retry=1, transport_options=at_once
                 )
             return self._client
 
     def _work(self, kind: Kind) -> None:
         with contextlib.suppress(OSError):  # state_dir cannot be made: a call finds that too, says so and tries again
             self._connected()
+        patience = Patience()
         while (request := self._queues[kind].get()) is not None and not self._stopped.is_set():
-            answer = self._insist(kind, request)
+            answer = self._insist(kind, request, patience)
             if answer is not None and not self._stopped.is_set():
                 self._events(answer)
 
-    def _insist(self, kind: Kind, request: Question) -> Answer | None:
+    def _insist(self, kind: Kind, request: Question, patience: Patience) -> Answer | None:
         """Ask until there is an answer; None when stopped."""
         import oslo_messaging
 
@@ -128,23 +137,31 @@ class Calls:
         pause, told = PAUSES[0], False
         while not self._stopped.is_set():
             self._counters.sent += 1
+            began = time.monotonic()
             try:
-                reply = wire.decode(wire.from_text(self._connected().call({}, kind, request=text)), REPLIES[kind])
+                reply = wire.decode(wire.from_text(self._call(kind, text, patience)), REPLIES[kind])
             except (rpc.Refused, wire.Unreadable) as error:
                 self._counters.refused += 1
-                LOG.error("%s: %s", kind, error.args[0] if error.args else error)
                 return Answer(kind, request, None, error)
             except Exception as error:  # whatever a library or a remote side raises, the next attempt may work
-                if isinstance(error, oslo_messaging.MessagingTimeout):
-                    self._counters.timeouts += 1
                 # Once is enough: `calls_retried` in status.json counts on.
                 reason = str(error).partition("\n")[0]
                 LOG.log(logging.DEBUG if told else logging.WARNING, "%s: no answer, trying again: %s", kind, reason)
                 told = True
+                self._counters.retries += 1
+                if isinstance(error, oslo_messaging.MessagingTimeout):
+                    self._counters.timeouts += 1
+                    patience.unanswered()
+                    continue
             else:
                 self._counters.answered += 1
+                patience.answered(time.monotonic() - began)
                 return Answer(kind, request, reply, None)
-            self._counters.retries += 1
             self._stopped.wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, PAUSES[1])
         return None
+
+    def _call(self, kind: Kind, text: str, patience: Patience) -> Any:
+        """Ask once. Raises what the library does."""
+        client = self._connected().prepare(timeout=patience.timeout, call_monitor_timeout=patience.monitor)
+        return client.call({}, kind, request=text)

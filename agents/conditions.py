@@ -32,6 +32,8 @@ class Settings(NamedTuple):
     datapath_type: str
     report_interval: float
     started_at: str
+    audit_interval: float = 0.0
+    keep_foreign: bool = False
 
 
 class Status(NamedTuple):

@@ -6,7 +6,8 @@ known, so that a controller reads a snapshot while flows are still being compile
 the engine's function of the facts, the programmer sends the difference.
 
 Nothing is sent to the switch before the agent knows all it should: what is plugged (the database is loaded) and what
-that means (every needed topic was answered). Until then the flows of a former life stay as they are.
+that means (every needed topic was answered). Until then the flows of a former life stay as they are. When no controller
+answers, what a former life knew has to do (`agents.headless`).
 
 What goes in and comes out is declared in `agents.effects`. Which security is in force is decided by
 `agents.enforcement`. What a port is at the moment, and why, is said by `agents.conditions` and kept by `agents.states`;
@@ -16,27 +17,35 @@ what others were told of it is kept by `agents.wiring`. Who runs this: `agents.r
 
 import logging
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from agents import bridge, report
+from agents.audits import Audits
 from agents.calls import Answer
+from agents.checks import Checks
 from agents.conditions import Conditions, Settings, named
-from agents.effects import Announce, Call, Effect, Event, Submit, Warm
+from agents.effects import Announce, Call, Effect, Event, Remember, Submit, Warm
 from agents.enforcement import Enforcement
-from agents.inventory import Inventory, Plugged, Role
+from agents.flapping import Flapping
+from agents.headless import Headless
+from agents.inventory import Inventory, Plugged, Role, facts_of
 from agents.news import News
 from agents.ovsdb import DatabaseEvent, DatabaseLost, Loaded, Transacted, Updated
+from agents.refusals import Refusals
+from agents.remembered import Memory
+from agents.reports import Reports
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.states import States
 from agents.topics import Change, Topics
 from agents.upkeep import Upkeep
 from agents.wiring import Claims, Wiring
-from openflow.batch import Confirmed, Connected, Disconnected, Flush, Flushed, Rejected, SwitchEvent, Trouble
-from openflow.facts import Fact, Patch, Plug, Self, TunnelPort
+from openflow.batch import Audited, Confirmed, Connected, Disconnected, Flush, Flushed, Rejected, SwitchEvent, Trouble
+from openflow.facts import Self
 from openflow.incremental import Engine
 from openflow.programmer import STALE_FLOWS, Programmer
 from selvedge.rpc import Claim, ClaimReply, Report, ReportReply, Subscribe, SubscribeReply, Wired, WiredReply
-from selvedge.topics import host_topic
-from selvedge.topology import OVERLAYS, Binding, Endpoint, Object, Ref, Segment
+from selvedge.topics import Check, Update, host_topic
+from selvedge.topology import Binding, Endpoint, Object, Segment
 
 LOG = logging.getLogger(__name__)
 
@@ -44,26 +53,28 @@ CLAIM_RETRY = 0.5
 """Seconds until a refused claim is repeated, doubling until reports do it: a VM that moves is often plugged here before
 the controllers know that it was unplugged there."""
 
-REFUSED_RETRY = 5.0
-"""Seconds until a controller that refused a report or a subscription is asked again."""
-
 
 class Core:
     """All state of the agent. One thread calls it; `agents.report` reads it."""
 
-    def __init__(self, settings: Settings, now: float) -> None:
+    def __init__(self, settings: Settings, now: float, memory: Memory | None = None) -> None:
         self.settings = settings
-        self.inventory = Inventory(settings.integration_bridge)
+        self.inventory = Inventory(settings.integration_bridge, Flapping())
         self.engine = Engine()
-        self.programmer = Programmer()
+        self.programmer = Programmer(settings.keep_foreign)
         self.topics = Topics()
+        self.headless = Headless(memory, settings.host, self.topics, now)
         self.wiring = Wiring()
         self.claims = Claims()
         self.bindings: dict[str, Binding] = {}
         self.enforcement = Enforcement(settings.host, self.topics, self.engine)
+        self.refusals = Refusals()
         self.troubles: dict[str, str] = {}
         """What else an operator should know: source -> text."""
         self._news = News()
+        names = partial(report.objects, self)
+        self.audits = Audits(settings.host, settings.audit_interval, self.programmer, self._news, names)
+        self.checks = Checks(settings.host, self.topics, self.engine, self.programmer, self.audits)
         self.conditions = Conditions(
             settings,
             inventory=self.inventory,
@@ -90,8 +101,8 @@ class Core:
             settings.bridge_mappings,
         )
         self.upkeep = Upkeep(self.inventory, self.enforcement.zones, wanted, self._news)
-        self._loaded = self._feed_up = self._reported = self._released = False
-        self._report_due: float | None = now
+        self._loaded = self._feed_up = self._released = False
+        self._reports = Reports(settings.host, settings.report_interval, now)
         self._subscribe_after = 0.0
         self._strict = False
         self._connection: int | None = None
@@ -101,6 +112,8 @@ class Core:
         self._claim_pause = CLAIM_RETRY
         self._claim_due: float | None = None
         self.engine.apply([Self(settings.host, settings.tunnel_ip)])
+        if memory is not None:
+            self._apply(self.topics.restore(memory.snapshots))
 
     # --- in
 
@@ -108,7 +121,12 @@ class Core:
         """Take events in their order, then do what is due at `now`. The caller must exhaust the iterator."""
         for event in events:
             self._take(event, now)
+        self._plugs(self.inventory.steady(now))
+        if self._loaded and not self._released:
+            self.headless.consider(now)
         self._enforce(now)
+        if ((records := self.topics.history()) or self.headless.news()) and self.headless.keeping:
+            yield Remember(records)  # before anything follows from it
         yield from self._ask(now)
         yield from self.upkeep.transactions(now)
         self._compile()
@@ -123,15 +141,22 @@ class Core:
             self.states.recheck_all()
             self._judge()
             self.states.here_before()
-        if packets := tuple(self.states.announcements(self.engine)):
+            self.headless.settled()
+            yield Remember(())
+        if self.settled and (packets := tuple(self.states.announcements(self.engine))):
             yield Announce(packets)
         yield from self._tell()
+        yield from self.checks.effects(now, reachable=self._may_subscribe, settled=self.settled)
+        if self.checks.untold:
+            self._reports.at_once(now)
         self._news.tell()
 
     def deadline(self) -> float | None:
         """When `step` has something to do even if nothing happens; None: never."""
-        times = [self._report_due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
-        times.append(self.programmer.next_retry())
+        times = [self._reports.due, self._claim_due, self.upkeep.deadline(), self.enforcement.deadline()]
+        times += [self.programmer.next_retry(), self.inventory.deadline(), self.checks.deadline()]
+        if self._loaded and not self._released:
+            times.append(self.headless.deadline())
         if self._connection is not None:
             times.append(self.enforcement.zones.deadline())
         if self._may_subscribe and (due := self.topics.deadline()) is not None:
@@ -151,13 +176,18 @@ class Core:
         }
         return [f"{named(owner)}: {reason}" for owner, reason in (self._failed | refused).items()]
 
-    def _take(self, event: Event, now: float) -> None:
+    def _take(self, event: Event | Update, now: float) -> None:
         match event:
-            case FeedMessages(updates):
-                for update in updates:
-                    self._apply(self.topics.update(update, now))
+            case FeedMessages(messages):
+                for message in messages:
+                    self._take(message, now)
+            case Update():
+                self._apply(self.topics.update(event, now))
+            case Check():
+                self.checks.asked(event)
             case FeedUp(fresh):
                 self._feed_up = True
+                self._reports.feed_up(now)
                 if fresh:
                     self.topics.lost()
             case FeedDown():
@@ -172,11 +202,11 @@ class Core:
     def _take_from_database(self, event: DatabaseEvent, now: float) -> None:
         match event:
             case Updated(rows):
-                self._plugs(self.inventory.update(rows))
+                self._plugs(self.inventory.update(rows, now))
                 self.upkeep.heard()
             case Loaded(rows):
                 self._loaded = True
-                self._plugs(self.inventory.load(rows))
+                self._plugs(self.inventory.load(rows, now))
                 self.upkeep.heard()
             case DatabaseLost():
                 self.upkeep.lost()
@@ -192,7 +222,7 @@ class Core:
             case Connected():
                 LOG.info("switch: connected; it has %d flows of ours", len(event.flows))
                 self._connection = event.connection
-                self.programmer.connected(event)
+                self.audits.connected(event, now)
                 self.troubles.pop("switch", None)  # if it stands, it is told again
                 self.states.recheck_all()
                 self._warm_again = True
@@ -202,6 +232,8 @@ class Core:
                 self.programmer.disconnected()
                 self.enforcement.zones.lost()
                 self.states.lost()
+            case Audited():
+                self.checks.audited(event, now)
             case Flushed(zones):
                 self.enforcement.zones.flushed(zones)
             case Trouble(text):
@@ -215,11 +247,12 @@ class Core:
         if not change:
             return
         self.engine.apply(change.upserts, change.deletes)
+        self.checks.touched(change)
         self.enforcement.changed(change.upserts, change.deletes)
         for thing in change.upserts:
             self._upserted(thing)
         for name in change.deletes:
-            if name.kind == "binding":
+            if name.kind == "binding" and name.id in self.bindings:  # two topics may have told of it
                 self._unbind(name.id)
             elif name.kind == "endpoint":
                 self.states.recheck((name.id,))
@@ -254,26 +287,14 @@ class Core:
             self._apply(self.topics.set_interest(topics))
 
     def _plugs(self, changed: dict[Role, Plugged | None]) -> None:
-        upserts: list[Fact] = []
-        deletes: list[Ref] = []
+        self.engine.apply(*facts_of(changed))
         for role, plugged in changed.items():
-            there = plugged is not None and plugged.ofport > 0
-            ofport = plugged.ofport if plugged is not None else 0
             if role.kind == "port":
-                upserts += [Plug(role.id, ofport)] if there else []
-                deletes += [] if there else [Ref("plug", role.id)]
                 self.states.recheck((role.id,))
                 self._plugged(role.id, plugged)
                 self._claim_pause = CLAIM_RETRY
-            elif role.kind == "tunnel" and role.id in OVERLAYS:
-                upserts += [TunnelPort("geneve" if role.id == "geneve" else "vxlan", ofport)] if there else []
-                deletes += [] if there else [Ref("tunnel", role.id)]
+            else:
                 self.states.recheck_all()
-            elif role.kind == "patch":
-                upserts += [Patch(role.id, ofport)] if there else []
-                deletes += [] if there else [Ref("patch", role.id)]
-                self.states.recheck_all()
-        self.engine.apply(upserts, deletes)
 
     def _plugged(self, port: str, plugged: Plugged | None) -> None:
         if plugged is None:
@@ -290,8 +311,8 @@ class Core:
 
     def _compile(self) -> None:
         """Nothing is compiled before all is known: what comes in pieces would be compiled piece by piece."""
-        known = self._reported and self._loaded and self.topics.synced and not self.enforcement.zones.writing
-        if not (known or self._released):
+        known = (self._reports.answered and self.topics.synced) or self.topics.relying
+        if not (known and self._loaded and not self.enforcement.zones.writing) and not self._released:
             return
         delta = self.engine.recompute()
         if delta:
@@ -346,19 +367,20 @@ class Core:
         if self.conditions.problems != self.upkeep.problems:
             self.conditions.problems = self.upkeep.problems
             self.states.recheck_all()
-        if self.settled:
+        if self.settled or self.topics.relying:
             self.states.judge()
 
     # --- the controllers
 
     @property
     def _may_subscribe(self) -> bool:
-        return self._feed_up and self._reported
+        return self._feed_up and self._reports.answered
 
     def _ask(self, now: float) -> Iterator[Effect]:
         """Report, subscribe, claim: what can be asked before anything is compiled."""
-        if self._report_due is not None and self._report_due <= now:
-            self._report_due = None
+        if self._reports.due is not None and self._reports.due <= now:
+            self._reports.sent()
+            self.checks.untold = False
             yield Call("report", report.report(self))
         if self._may_subscribe and now >= self._subscribe_after and (request := self.topics.request(now)) is not None:
             yield Call("subscribe", Subscribe(self.settings.host, request.topics, request.drop))
@@ -373,11 +395,8 @@ class Core:
             yield Call("wired", Wired(self.settings.host, **states))
 
     def _answer(self, answer: Answer, now: float) -> None:
-        if answer.error is not None:
-            LOG.error("the controller refused a %s: %s", answer.kind, answer.error)
-            self.troubles[answer.kind] = str(answer.error)
-        else:
-            self.troubles.pop(answer.kind, None)
+        self.refusals.heard(answer)
+        self.headless.answered(now)
         reply = answer.reply
         match answer.kind:
             case "report":
@@ -386,7 +405,9 @@ class Core:
                 self._apply(self.topics.answer(reply, now))
             case "subscribe":
                 self.topics.failed()
-                self._subscribe_after = now + REFUSED_RETRY
+                self._subscribe_after = now + self.refusals.pause("subscribe")
+            case "inspect":
+                self.checks.inspected(answer)
             case "claim":
                 self._claims_answered(reply.results if isinstance(reply, ClaimReply) else {}, now)
             case "wired":
@@ -397,12 +418,15 @@ class Core:
 
     def _report_answered(self, answer: Answer, now: float) -> None:
         if not isinstance(answer.reply, ReportReply) or not isinstance(answer.request, Report):
-            self._report_due = now + min(REFUSED_RETRY, self.settings.report_interval)
+            self._reports.refused(now, self.refusals.pause("report"))
             return
-        self._reported = True
-        self._report_due = now + self.settings.report_interval
+        self._reports.done(answer.request.topics, self.topics.versions(), now)
         self.topics.suspect(answer.request.topics, answer.reply.stale, now)
+        if not answer.reply.stale and self.settled:
+            self.headless.confirmed()
         self.wiring.retry()
+        if answer.reply.restate:
+            self.wiring.restate()
         self._offer(self.claims.again(unbound=True))
 
     def _offer(self, ports: Iterable[str]) -> None:

@@ -7,11 +7,13 @@ from typing import Literal, NamedTuple
 
 from agents.calls import Answer, Kind, Question
 from agents.ovsdb import DatabaseEvent, Operations
+from agents.remembered import Record
 from agents.session import FeedEvent
 from openflow.announce import Packet
-from openflow.batch import Batch, Flush, SwitchEvent
+from openflow.batch import Order, SwitchEvent
+from selvedge.topics import Check
 
-Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer
+Event = DatabaseEvent | SwitchEvent | FeedEvent | Answer | Check
 
 
 class Call(NamedTuple):
@@ -19,6 +21,12 @@ class Call(NamedTuple):
 
     kind: Kind
     request: Question
+
+
+class Remember(NamedTuple):
+    """Write this to the last known topology on disk, before the effects that follow. Nothing: it was confirmed."""
+
+    records: tuple[Record, ...]
 
 
 class Transact(NamedTuple):
@@ -29,9 +37,10 @@ class Transact(NamedTuple):
 
 
 class Submit(NamedTuple):
-    """Send to the switch; the end comes as `Confirmed` or `Rejected`, of a `Flush` as `Flushed`."""
+    """Send to the switch; the end comes as `Confirmed` or `Rejected`, of a `Flush` as `Flushed`, of an `Audit` as
+    `Audited`."""
 
-    order: Batch | Flush
+    order: Order
 
 
 class Warm(NamedTuple):
@@ -47,4 +56,4 @@ class Announce(NamedTuple):
     packets: tuple[Packet, ...]
 
 
-Effect = Call | Transact | Submit | Warm | Announce
+Effect = Call | Remember | Transact | Submit | Warm | Announce

@@ -171,13 +171,10 @@ class Enforcement:
     def _missing(self, groups: tuple[str, ...]) -> str | None:
         """What is not known yet of all that the rules of these groups need."""
         for group in groups:
-            if not self._synced(group_topic(group)) or self._engine.fact(Ref("group", group)) is None:
+            if not self._topics.known(group_topic(group)) or self._engine.fact(Ref("group", group)) is None:
                 return f"the rules of security group {group} have not come yet"
             for rule in self._rules(group):
-                if (topic := remote(rule)) is not None and not self._synced(topic):
+                if (topic := remote(rule)) is not None and not self._topics.known(topic):
                     kind, _, name = topic.partition("/")
                     return f"the {kind} of group {name}, which rule {rule.id} names, have not come yet"
         return None
-
-    def _synced(self, topic: str) -> bool:
-        return topic in self._topics and self._topics[topic].synced

@@ -6,13 +6,18 @@ network's patch. The inventory keeps role -> interfaces and tells, for each batc
 something else. Cost follows the change, never the number of interfaces.
 
 Several interfaces with one role are an operator's error with a defined result: a working one wins, then the lowest
-name. Pure; owned by `agents.core`. The rows are `agents.mirror`'s, the way back into the database is `agents.bridge`.
+name. One that comes and goes too often is not believed for a while (`agents.flapping`). Pure; owned by `agents.core`.
+The rows are `agents.mirror`'s, the way back into the database is `agents.bridge`.
 """
 
 from collections import defaultdict
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, get_args
 
-from agents.mirror import Change, Mirror, Row
+from agents.flapping import Flapping
+from agents.mirror import Change, Mirror, Row, Updates
+from openflow.facts import Fact, Patch, Plug, TunnelKind, TunnelPort, name
+from selvedge.topology import Ref
 
 MARK = "selvedge"
 """The key in external_ids of the Interface rows that are ours; the value is `<role kind>/<role id>`."""
@@ -48,8 +53,10 @@ class Plugged(NamedTuple):
 class Inventory:
     """Rows in, changed roles out. `roles` is what holds now."""
 
-    def __init__(self, bridge: str) -> None:
+    def __init__(self, bridge: str, flapping: Flapping | None = None) -> None:
+        """`flapping`: None believes every row at once."""
         self.bridge = bridge
+        self.flapping = flapping
         self.mirror = Mirror()
         self.roles: dict[Role, Plugged] = {}
         self._holders: dict[str, str] = {}  # Interface -> its Port
@@ -57,16 +64,19 @@ class Inventory:
         self._role_of: dict[str, Role] = {}  # Interface -> its role, if it has one
         self._candidates: defaultdict[Role, set[str]] = defaultdict(set)
 
-    def load(self, updates: dict[str, dict[str, dict[str, Any]]]) -> dict[Role, Plugged | None]:
+    def load(self, updates: Updates, now: float = 0.0) -> dict[Role, Plugged | None]:
         """Everything anew (after a connect); the roles that differ from what was known before."""
-        fresh = Inventory(self.bridge)
-        fresh.update(updates)
+        fresh = Inventory(self.bridge, self.flapping)
+        fresh.mirror.unread = self.mirror.unread
+        fresh.update(updates, now)
+        for role in self.roles.keys() - fresh.roles.keys():
+            fresh._decide(role, now)
         changed: dict[Role, Plugged | None] = {role: None for role in self.roles if role not in fresh.roles}
         changed |= {role: plugged for role, plugged in fresh.roles.items() if self.roles.get(role) != plugged}
         self.__dict__.update(fresh.__dict__)
         return changed
 
-    def update(self, updates: dict[str, dict[str, dict[str, Any]]]) -> dict[Role, Plugged | None]:
+    def update(self, updates: Updates, now: float = 0.0) -> dict[Role, Plugged | None]:
         """One `table-updates2`; the roles that mean something else now, None for those nobody has any more."""
         dirty: set[str] = set()
         for change in self.mirror.apply(updates):
@@ -83,7 +93,16 @@ class Inventory:
                 touched.add(new)
                 self._candidates[new].add(uuid)
                 self._role_of[uuid] = new
-        return {role: self.roles.get(role) for role in touched if self._decide(role)}
+        return {role: self.roles.get(role) for role in touched if self._decide(role, now)}
+
+    def steady(self, now: float) -> dict[Role, Plugged | None]:
+        """The roles that mean something else since their interfaces stood still."""
+        ports = [] if self.flapping is None else self.flapping.due(now)
+        return {role: self.roles.get(role) for port in ports if self._decide(role := Role("port", port), now)}
+
+    def deadline(self) -> float | None:
+        """When `steady` has something to say, if no row changes before."""
+        return None if self.flapping is None else self.flapping.deadline()
 
     def own(self) -> dict[Role, str]:
         """Our Interface rows (their UUIDs): tunnels and patches on the integration bridge, peers elsewhere."""
@@ -124,17 +143,23 @@ class Inventory:
         port = row["external_ids"].get("iface-id")
         return Role("port", port) if here and port else None
 
-    def _decide(self, role: Role) -> bool:
+    def _decide(self, role: Role, now: float) -> bool:
         """Choose the interface of a role; whether that changed anything."""
         before = self.roles.get(role)
         rows = self.mirror.rows["Interface"]
-        found = sorted((_plugged(rows[uuid]) for uuid in self._candidates[role]), key=_preference)
+        found = sorted((_plugged(rows[uuid]) for uuid in self._candidates.get(role, ())), key=_preference)
+        chosen = found[0]._replace(others=tuple(other.interface for other in found[1:])) if found else None
         if not found:
-            del self._candidates[role]
+            self._candidates.pop(role, None)
+        if self.flapping is not None and role.kind == "port":
+            hold = self.flapping.note(role.id, chosen is not None and chosen.ofport > 0, now)
+            if hold is not None:
+                name = chosen.interface if chosen is not None else before.interface if before is not None else "none"
+                chosen = Plugged(name, 0, None, hold.reason)
+        if chosen is None:
             self.roles.pop(role, None)
-            return before is not None
-        chosen = found[0]._replace(others=tuple(other.interface for other in found[1:]))
-        self.roles[role] = chosen
+        else:
+            self.roles[role] = chosen
         return chosen != before
 
 
@@ -160,3 +185,25 @@ def _plugged(row: Row) -> Plugged:
 
 def _preference(plugged: Plugged) -> tuple[bool, bool, str]:
     return plugged.ofport == 0, plugged.error is not None, plugged.interface
+
+
+def facts_of(changed: Mapping[Role, Plugged | None]) -> tuple[list[Fact], list[Ref]]:
+    """What changed roles mean to the flows: local facts, and the names of those that do not hold any more."""
+    upserts: list[Fact] = []
+    deletes: list[Ref] = []
+    for role, plugged in changed.items():
+        fact = _fact(role, 0 if plugged is None else plugged.ofport)
+        if fact is not None and plugged is not None and plugged.ofport > 0:
+            upserts.append(fact)
+        elif fact is not None:
+            deletes.append(name(fact))
+    return upserts, deletes
+
+
+def _fact(role: Role, ofport: int) -> Fact | None:
+    if role.kind == "port":
+        return Plug(role.id, ofport)
+    if role.kind == "patch":
+        return Patch(role.id, ofport)
+    kind = next((kind for kind in get_args(TunnelKind) if kind == role.id), None)
+    return None if role.kind != "tunnel" or kind is None else TunnelPort(kind, ofport)

@@ -19,16 +19,22 @@ from typing import Any
 from agents.calls import Calls, Kind, Question
 from agents.conditions import Settings
 from agents.core import Core
+from agents.door import Door
+from agents.effects import Event
+from agents.journal import NAME, Journal
 from agents.mirror import COLUMNS
-from agents.ovsdb import Database, Operations
+from agents.ovsdb import Database, Operations, Updated
 from agents.reactor import STOP, Queue, Reactor
-from agents.session import Session
+from agents.remembered import Record
+from agents.session import FeedMessages, Session
+from agents.topics import Topics
 from agents.underlay import Underlay
 from openflow.announce import Packet
-from openflow.batch import Batch, Flush
+from openflow.batch import Order
 from openflow.pipeline import GENEVE_OPTION
 from openflow.switch import Switch
 from selvedge import options
+from selvedge.tls import access
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +52,8 @@ class IOThreads:
     session: Session
     calls: Calls
     underlay: Underlay
+    door: Door
+    journal: Journal
 
     def start(self) -> None:
         """The slowest first: calls import oslo.messaging."""
@@ -54,18 +62,22 @@ class IOThreads:
         self.switch.start()
         self.session.start()
         self.underlay.start()
+        self.door.start()
+        self.journal.start()
 
     def stop(self) -> None:
+        self.door.stop()
         self.calls.stop()
         self.underlay.stop()
         self.database.stop()
         self.session.stop()
         self.switch.stop()
+        self.journal.stop()
 
     def transact(self, tag: str, operations: Operations) -> None:
         self.database.transact(tag, operations)
 
-    def submit(self, order: Batch | Flush) -> None:
+    def submit(self, order: Order) -> None:
         self.switch.submit(order)
 
     def call(self, kind: Kind, request: Question) -> None:
@@ -77,6 +89,17 @@ class IOThreads:
     def warm(self, peers: frozenset[str], again: bool) -> None:
         self.underlay.want(peers, again)
 
+    def took(self, events: Sequence[Event]) -> None:
+        """Who reads from outside may give more."""
+        for event in events:
+            if isinstance(event, FeedMessages):
+                self.session.took(1)
+            elif isinstance(event, Updated):
+                self.database.took(1)
+
+    def remember(self, records: tuple[Record, ...], topics: Topics) -> None:
+        self.journal.append(records, topics.snapshots)
+
     def counters(self) -> dict[str, int]:
         feed, calls = self.session.counters, self.calls.counters
         return {
@@ -84,8 +107,12 @@ class IOThreads:
             "feed_bytes": feed["bytes"],
             "unreadable_messages": feed["unreadable"],
             "feed_connects": feed["connects"],
+            "feed_ghosts": feed["ghosts"],
+            "feed_held_back": feed["held_back"],
+            "feed_waiting_bytes": feed["waiting_bytes"],
             "calls_sent": calls["sent"],
             "calls_retried": calls["retries"],
+            "calls_unanswered": calls["timeouts"],
             "flow_mods_sent": self.switch.counters.flow_mods_sent,
             "group_mods_sent": self.switch.counters.group_mods_sent,
             "bundles": self.switch.counters.bundles,
@@ -93,7 +120,10 @@ class IOThreads:
             "switch_errors": self.switch.counters.errors,
             "switch_connects": self.switch.counters.connects,
             "ovsdb_transactions": self.database.transactions,
+            "door_unreadable": self.door.unreadable,
+            "ovsdb_held_back": self.database.held_back,
             "underlay_probes": self.underlay.probes,
+            **{f"topology_{what}": count for what, count in self.journal.counters.items()},
         }
 
 
@@ -109,6 +139,8 @@ def settings(conf: Any) -> Settings:
         datapath_type=agent.datapath_type,
         report_interval=float(agent.report_interval),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        audit_interval=float(agent.audit_interval),
+        keep_foreign=agent.foreign_flows == "keep",
     )
 
 
@@ -130,14 +162,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             str(rundir / "db.sock"), {table: tuple(columns) for table, columns in COLUMNS.items()}, events.put
         ),
         switch=Switch(str(rundir / f"{chosen.integration_bridge}.mgmt"), events.put, option=GENEVE_OPTION),
-        session=Session(conf.transport_url, chosen.host, events.put),
+        session=Session(access(conf), chosen.host, events.put),
         underlay=Underlay(),
+        door=Door(Path(conf.agent.state_dir), events.put),
+        journal=Journal(Path(conf.agent.state_dir) / NAME, chosen.host),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(STOP))
     threads.start()
     LOG.info("host %s, bridge %s in %s", chosen.host, chosen.integration_bridge, rundir)
-    Reactor(Core(chosen, time.monotonic()), events, threads, Path(conf.agent.state_dir)).run()
+    core = Core(chosen, time.monotonic(), threads.journal.read())
+    Reactor(core, events, threads, Path(conf.agent.state_dir)).run()
     threads.stop()
     LOG.info("stopped; flows stay as they are")
     return 0

@@ -1,10 +1,13 @@
-"""selvedge: the operator's command. Read-only, small: what is wired here, whose flow is that, which agents live.
+"""selvedge: the operator's command. Small; read-only but for `host`: what is wired here, whose flow is that, who lives.
 
     selvedge agents [--url URL]            hypervisors as the controllers know them
     selvedge status [--state-dir DIR]      this hypervisor's agent: in sync, ports and why one is down, problems
     selvedge flows [OBJECT]                the switch's flows, each with its table's name and its tenant's object; of a
                                            port with the rules that it is under
     selvedge owner COOKIE                  the object that a cookie leads to
+    selvedge check [HOST …]                database and switches compared, on a controller's host (controller.check)
+    selvedge check --here                  the same by this hypervisor's agent (agents.here)
+    selvedge host add|remove|list          accounts of agents on the broker (agents.hosts)
 
 `flows` asks `ovs-ofctl`, so counters and text are the ones that operators know, and adds what only the agent knows: the
 object behind each cookie, from the agent's `status.json`. Everything works while the agent, the broker and the
@@ -25,6 +28,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from agents import here, hosts
 from openflow.pipeline import POLICY, TABLES, owner_of
 
 FLOW = re.compile(r"^\s*cookie=(?P<cookie>0x[0-9a-f]+), .*?table=(?P<table>\d+), (?P<rest>.*)$")
@@ -172,6 +176,8 @@ def parser() -> argparse.ArgumentParser:
     local[1].add_argument("--ovs-rundir", default="/var/run/openvswitch", help="(default: %(default)s)")
     local[1].add_argument("--bridge", default="br-int", help="(default: %(default)s)")
     local[2].add_argument("cookie", help="a number, 0x… for hexadecimal")
+    here.declare(commands)
+    hosts.declare(commands)
     return top
 
 
@@ -179,8 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments, Console())
-    except Trouble as trouble:
+        status: int = arguments.run(arguments, Console()) or 0
+    except (Trouble, hosts.HostTrouble) as trouble:
         print(f"selvedge: {trouble}", file=sys.stderr)
         return 1
-    return 0
+    return status

@@ -5,6 +5,9 @@ It does what the agent needs and nothing else: one conditional monitor (`monitor
 package's IDL takes 0.3-0.5 s to load a thousand interfaces and ovsdbapp 28 ms for a transaction at that size; decoding
 the monitor's reply with msgspec takes 20 ms.
 
+A reactor that is busy is not flooded: with `UPDATES` of others' changes not worked off, nothing more is read, and
+ovsdb-server merges what happens meanwhile into one update.
+
 `Framer` is the pure part: RFC 7047 puts JSON documents on the stream one after the other, without lengths.
 `Database` is the I/O thread. It keeps no rows and takes no decision: everything that arrives goes to `events`, in
 order. Who reads them: `agents.core`, by `agents.inventory`.
@@ -14,6 +17,7 @@ import contextlib
 import errno
 import logging
 import re
+import select
 import selectors
 import socket
 import threading
@@ -24,6 +28,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from agents.credit import LOOK, Credit
+from agents.mirror import Updates
+
 LOG = logging.getLogger(__name__)
 
 Operations = list[dict[str, Any]]
@@ -32,8 +39,17 @@ Operations = list[dict[str, Any]]
 RETRY_FIRST, RETRY_MOST = 0.05, 0.5
 """Seconds between attempts to connect: a local socket that is not there costs nothing to try."""
 
+REPEATED_FAULT = 1.0
+"""Seconds before the next attempt after what was no database's speech: all would have to be loaded anew each time."""
+
+LARGEST = 256 << 20
+"""Bytes of one document; a hundred thousand interfaces are some 30 MB."""
+
 CHUNK = 1 << 20
 """Bytes read at once; a thousand interfaces are 0.3 MB."""
+
+UPDATES = 64
+"""Updates that the reactor has not worked off, at most."""
 
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}"\[\]]', re.DOTALL)
 """What counts for finding a document's end: whole strings (to skip), brackets, and a quote whose string is cut off."""
@@ -42,13 +58,13 @@ TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}"\[\]]', re.DOTALL)
 class Loaded(NamedTuple):
     """Connected: all rows that are monitored, as the monitor's reply has them (`table-updates2`)."""
 
-    updates: dict[str, dict[str, dict[str, Any]]]
+    updates: Updates
 
 
 class Updated(NamedTuple):
     """What one transaction of anybody's changed (`table-updates2`: initial, insert, delete, modify)."""
 
-    updates: dict[str, dict[str, dict[str, Any]]]
+    updates: Updates
 
 
 class Transacted(NamedTuple):
@@ -80,7 +96,8 @@ class Framer:
         self._depth = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The documents that `data` completes. Raises `BrokenStream` when brackets close that never opened."""
+        """The documents that `data` completes. Raises `BrokenStream` when brackets close that never opened, and for a
+        document that does not end."""
         self._buffer += data
         buffer, position, start, found = self._buffer, self._scanned, 0, []
         for token in TOKEN.finditer(buffer, position):
@@ -102,6 +119,8 @@ class Framer:
         if start:
             del buffer[:start]
         self._scanned = position - start
+        if len(buffer) > LARGEST:
+            raise BrokenStream(f"a document of more than {LARGEST} bytes")
         return found
 
 
@@ -141,8 +160,18 @@ class Database(threading.Thread):
         self._wake_here, self._wake_there = socket.socketpair()
         self._wake_here.setblocking(False)
         self._wake_there.setblocking(False)
+        self._credit = Credit(UPDATES)
         self.transactions = 0
         """Transactions sent so far."""
+
+    @property
+    def held_back(self) -> int:
+        """How often reading had to wait for the reactor."""
+        return self._credit.held_back
+
+    def took(self, events: int) -> None:
+        """The reactor has worked off so many `Updated`."""
+        self._credit.take(events)
 
     def transact(self, tag: str, operations: Operations) -> None:
         """Send one transaction; `Transacted(tag, …)` tells its end. Nothing is sent twice: a lost one is an error."""
@@ -161,26 +190,29 @@ class Database(threading.Thread):
         delay, told = RETRY_FIRST, ""
         while not self._stopping:
             self._loaded = False
-            reason = self._connection()
-            if self._loaded:
+            reason, broken = self._connection()
+            if self._loaded and not broken:
                 delay, told = RETRY_FIRST, ""
             self._fail_orders(reason)
             if reason != told:  # once, not with every attempt
                 LOG.warning("Open vSwitch's database: %s; trying again", reason)
+            if reason != told or self._loaded:
                 self._events(DatabaseLost(reason))
                 told = reason
-            self._pause(delay)
+            self._pause(REPEATED_FAULT if broken else delay)
             delay = min(delay * 2, RETRY_MOST)
 
-    def _connection(self) -> str:
-        """One connection or attempt at one, and why it ended ("": by `stop`)."""
+    def _connection(self) -> tuple[str, bool]:
+        """One connection or attempt at one, why it ended ("": by `stop`), and whether by words of no meaning."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
                 link.connect(self._path)
                 self._serve(link)
-        except (OSError, BrokenStream, msgspec.DecodeError) as error:
-            return _reason(error, self._path)
-        return ""
+        except OSError as error:
+            return f"{self._path}: {error.strerror or error}", False
+        except BrokenStream as error:
+            return f"{self._path}: {error}", True
+        return "", False
 
     def _pause(self, seconds: float) -> None:
         """Wait, but answer orders meanwhile: without a connection they fail at once."""
@@ -212,24 +244,30 @@ class Database(threading.Thread):
         monitor = {table: [{"columns": list(columns)}] for table, columns in self._columns.items()}
         out = bytearray(_request(0, "monitor_cond", [self._name, "selvedge", monitor]))
         framer = Framer()
-        with selectors.DefaultSelector() as selector:
-            selector.register(link, selectors.EVENT_READ)
-            selector.register(self._wake_here, selectors.EVENT_READ)
-            while not self._stopping:
-                selector.modify(link, selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0))
-                for key, mask in selector.select():
-                    if key.fileobj is self._wake_here:
-                        self._drain_wakes()
-                        self._take_orders(out)
-                    elif mask & selectors.EVENT_READ:
-                        data = link.recv(CHUNK)
-                        if not data:
-                            raise ConnectionResetError(errno.ECONNRESET, "closed by ovsdb-server")
-                        for document in framer.feed(data):
-                            self._receive(document, out)
-                if out:
-                    with contextlib.suppress(BlockingIOError):
-                        del out[: link.send(out)]
+        poll = select.poll()
+        poll.register(self._wake_here, select.POLLIN)
+        held = False
+        while not self._stopping:
+            if self._credit.full and not held:
+                self._credit.held_back += 1
+            held = self._credit.full
+            poll.register(link, (0 if held else select.POLLIN) | (select.POLLOUT if out else 0))
+            for descriptor, mask in poll.poll(LOOK * 1000 if held else None):
+                if descriptor == self._wake_here.fileno():
+                    self._drain_wakes()
+                    self._take_orders(out)
+                elif mask & ~select.POLLOUT:
+                    self._read(link, framer, out)
+            if out:
+                with contextlib.suppress(BlockingIOError):
+                    del out[: link.send(out)]
+
+    def _read(self, link: socket.socket, framer: Framer, out: bytearray) -> None:
+        data = link.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "closed by ovsdb-server")
+        for document in framer.feed(data):
+            self._receive(document, out)
 
     def _take_orders(self, out: bytearray) -> None:
         while self._orders:
@@ -240,32 +278,34 @@ class Database(threading.Thread):
             out += _request(self._serial, "transact", [self._name, *operations])
 
     def _receive(self, document: bytes, out: bytearray) -> None:
-        message = msgspec.json.decode(document)
-        if not isinstance(message, dict):
-            raise BrokenStream(f"no JSON-RPC message: {document[:80]!r}")
-        method, serial = message.get("method"), message.get("id")
-        if method == "echo":
-            out += msgspec.json.encode({"id": serial, "result": message.get("params"), "error": None})
-        elif method == "update2":
-            self._events(Updated(message["params"][1]))
-        elif method is not None:
-            LOG.debug("ovsdb-server sent %s, which is of no use here", method)
-        elif serial == 0:
-            if message.get("error") is not None:
-                raise BrokenStream(f"monitor refused: {message['error']}")
+        """One message. Raises `BrokenStream` for what no ovsdb-server says."""
+        try:
+            message = msgspec.json.decode(document, type=dict[str, Any])
+            method, serial = message.get("method"), message.get("id")
+            if method == "echo":
+                out += msgspec.json.encode({"id": serial, "result": message.get("params"), "error": None})
+            elif method == "update2":
+                _, updates = msgspec.convert(message.get("params"), tuple[Any, Updates])
+                self._credit.give(1)
+                self._events(Updated(updates))
+            elif method is not None:
+                LOG.debug("ovsdb-server sent %s, which is of no use here", method)
+            elif isinstance(serial, int):
+                self._answer(serial, message.get("result"), message.get("error"))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+            raise BrokenStream(f"no message of an ovsdb-server ({error}): {document[:80]!r}") from error
+
+    def _answer(self, serial: int, result: Any, error: Any) -> None:
+        if serial == 0:
+            if error is not None:
+                raise BrokenStream(f"monitor refused: {error}")
+            updates = msgspec.convert(result, Updates)
             self._loaded = True
-            self._events(Loaded(message["result"]))
+            self._events(Loaded(updates))
         elif serial in self._running:
             tag, operations = self._running.pop(serial)
-            error = message.get("error")
-            self._events(Transacted(tag, str(error) if error else failure(message.get("result"), operations)))
+            self._events(Transacted(tag, str(error) if error else failure(result, operations)))
 
 
 def _request(serial: int, method: str, params: list[Any]) -> bytes:
     return msgspec.json.encode({"id": serial, "method": method, "params": params})
-
-
-def _reason(error: Exception, path: str) -> str:
-    if isinstance(error, OSError):
-        return f"{path}: {error.strerror or error}"
-    return f"{path}: {error}"

@@ -4,7 +4,8 @@ Everything that has piled up in the queue is taken at once, so a thousand plugs 
 call. The wait ends by an event or by the core's next deadline; nothing is polled. I/O happens in the other threads:
 they put events into the queue, and take orders by methods that never block.
 
-It writes `status.json` too: when something happened, at most once a second, and at once when the agent gets in sync.
+It writes `status.json` too: when something happened, at most once a second, and at once when the agent gets in sync or
+begins or ceases to be headless.
 Nothing is decided here; see `agents.core`.
 """
 
@@ -13,7 +14,7 @@ import logging
 import os
 import queue
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,11 +23,13 @@ import msgspec
 from agents import report
 from agents.calls import Kind, Question
 from agents.core import Core
-from agents.effects import Announce, Call, Effect, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Effect, Event, Remember, Submit, Transact, Warm
 from agents.ovsdb import Operations
+from agents.remembered import Record
+from agents.topics import Topics
 from openflow import announce
 from openflow.announce import Packet
-from openflow.batch import Batch, Flush
+from openflow.batch import Order
 
 LOG = logging.getLogger(__name__)
 
@@ -44,13 +47,15 @@ Queue = queue.SimpleQueue[Event | Stop]
 
 
 class Threads(Protocol):
-    """What carries out effects; every method returns at once."""
+    """What carries out effects, and hears which events are worked off; every method returns at once."""
 
     def transact(self, tag: str, operations: Operations) -> None: ...
-    def submit(self, order: Batch | Flush) -> None: ...
+    def submit(self, order: Order) -> None: ...
     def call(self, kind: Kind, request: Question) -> None: ...
     def warm(self, peers: frozenset[str], again: bool) -> None: ...
     def send(self, packet: Packet) -> None: ...
+    def took(self, events: Sequence[Event]) -> None: ...
+    def remember(self, records: tuple[Record, ...], topics: Topics) -> None: ...
     def counters(self) -> dict[str, int]: ...
 
 
@@ -62,6 +67,7 @@ class Reactor:
         self._status = StatusFile(state_dir / "status.json")
         self._started = process_start()
         self._in_sync_s: float | None = None
+        self._headless = False
         self._wakeups = 0
         self._busy = 0.0
 
@@ -81,8 +87,11 @@ class Reactor:
                 gc.freeze()  # what is there now stays: no collection need look at it, nor any event wait for that
                 if self._core.settings.bridge_mappings:
                     announce.prepare()
-            if self._status.due(now) or first:
+            turned = self._core.headless.running != self._headless
+            self._headless ^= turned
+            if self._status.due(now) or first or turned:
                 self._write_status(now)
+            self._threads.took(taken)
             taken, stopping = self._wait(now)
         self._write_status(time.monotonic())
 
@@ -106,11 +115,14 @@ class Reactor:
         return max(0.0, min(times) - now) if times else None
 
     def _perform(self, effect: Effect) -> None:
+        self._status.touch()
         match effect:
             case Submit(order):
                 self._threads.submit(order)
             case Call(kind, request):
                 self._threads.call(kind, request)
+            case Remember(records):
+                self._threads.remember(records, self._core.topics)
             case Transact(tag, operations):
                 self._threads.transact(tag, operations)
             case Warm(peers, again):

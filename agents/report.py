@@ -5,11 +5,12 @@ Both are read-only views of `agents.core`; nothing decides anything by them. Fai
 a port and a sentence, and every list is bounded: one bad day must not make a report of megabytes.
 """
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from openflow.pipeline import LARGEST_ZONE
-from selvedge.rpc import Report
-from selvedge.topology import Endpoint, Host, Rule, Segment, ref
+from selvedge.rpc import Active, Report
+from selvedge.topology import Endpoint, Host, Ref, Rule, Segment, ref
 
 if TYPE_CHECKING:
     from agents.core import Core
@@ -34,10 +35,21 @@ def report(core: "Core") -> Report:
             "counts": counts(core),
             "failed_ports": dict(sorted(failures(core).items())[:MOST]),
             "problems": problems(core)[:MOST],
+            "checks": core.checks.answers,
         },
         started_at=settings.started_at,
         topics=core.topics.versions(),
+        active=_active(core),
     )
+
+
+def _active(core: "Core") -> Active | None:
+    """What the controllers were told of ports; None while that is not all told."""
+    if not (core.settled and core.wiring.quiet):
+        return None
+    up = [core.engine.fact(Ref("endpoint", port)) for port, state in core.wiring.acknowledged.items() if state == "up"]
+    keys = [fact.key for fact in up if isinstance(fact, Endpoint)]
+    return Active(len(keys), sum(keys)) if len(keys) == len(up) else None
 
 
 def counts(core: "Core") -> dict[str, int]:
@@ -59,6 +71,10 @@ def counts(core: "Core") -> dict[str, int]:
         "zones": len(core.enforcement.zones.numbers),
         "failed_owners": len(core.failed_owners()),
         "contested_flows": core.engine.contested,
+        "unread_rows": core.inventory.mirror.unread,
+        "foreign": len(core.programmer.foreign),
+        **core.audits.counters,
+        **core.checks.counters,
     }
 
 
@@ -72,11 +88,13 @@ def failures(core: "Core") -> dict[str, str]:
 def problems(core: "Core") -> list[str]:
     """What an operator has to mend, one line each."""
     lines = [f"{problem.subject}: {problem.reason}" for problem in core.upkeep.problems]
-    lines += [f"{source}: {text}" for source, text in sorted(core.troubles.items())]
+    lines += [core.headless.problem] if core.headless.problem is not None else []
+    lines += [f"{source}: {text}" for source, text in sorted((core.troubles | core.refusals.troubles).items())]
     if exhausted := core.enforcement.zones.exhausted:
         lines.append(f"conntrack zones: all {LARGEST_ZONE} are taken, and {exhausted} ports have none")
     lines += [f"port {port}: {text}" for port, text in sorted(core.conditions.oversize.items())]
     contested = ((role.id, plugged) for role, plugged in core.inventory.roles.items() if plugged.others)
+    lines += [f"Open vSwitch's database: {text}" for _, text in sorted(core.inventory.mirror.strange.items())]
     return lines + [f"port {port}: {plugged.contest}" for port, plugged in sorted(contested)]
 
 
@@ -93,12 +111,19 @@ def status(core: "Core") -> dict[str, Any]:
     return {
         "host": core.settings.host,
         "in_sync": core.in_sync,
+        "headless": core.headless.running,
+        "last_known": core.headless.of,
+        "snapshots": core.topics.counters.snapshots,
         "flows": core.programmer.flows,
         "groups": core.programmer.groups,
         "counts": counts(core),
+        "owners_compiled": core.engine.compilations,
+        "ports_flapped": core.inventory.flapping.holds if core.inventory.flapping else 0,
         "topics": core.topics.versions(),
+        "feed": {**asdict(core.topics.counters), "calls_refused": core.refusals.count},
         "peers": sorted(core.engine.peers),
         "problems": problems(core),
+        "checks": core.checks.answers,
         "failed_owners": sorted(core.failed_owners()),
         "ports": ports,
         "objects": objects(core),

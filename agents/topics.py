@@ -8,11 +8,16 @@ Three rules make it safe. A controller binds before it reads and publishes after
 than anything received before the question (what was held then and is still ahead of the answer belongs to a database
 that no longer exists). An answer older than what was known at its question tells of a restored database, and
 wins. An answer that was merely overtaken by updates is ignored. The writer of the log is `controller.feed`.
+
+What a former run of the agent knew comes back by `restore`: such a topic has its version and its objects, and must be
+asked for like a new one, but an answer that says "nothing newer" is enough. Whether what is merely remembered may be
+acted on before, is decided by `agents.headless`. All that happens to topics is told by `history`, to be remembered.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from agents.remembered import Forgotten, Record
 from selvedge.rpc import SubscribeReply
 from selvedge.topics import Snapshot, Update
 from selvedge.topology import Object, Ref, ref
@@ -70,8 +75,11 @@ class TopicState:
 
     name: str
     counters: Counters
+    history: list[Record]
     version: int = 0
     synced: bool = False
+    remembered: bool = False
+    """Whether it is known from a former run, and was not answered in this one."""
     objects: dict[Ref, Object] = field(default_factory=dict)
     must_ask: bool = True
     gap_until: float | None = None
@@ -105,13 +113,18 @@ class TopicState:
 
     def answer(self, snapshot: Snapshot | None, now: float) -> Change:
         """The answer to the last `ask`; None: the version told was the newest."""
-        known, self.asked, self.synced = self.asked or 0, None, True
+        known, self.asked = self.asked or 0, None
+        first = not (self.synced or self.remembered)
+        self.synced, self.remembered = True, False
         states: dict[Ref, Object | None] = {}
         if snapshot is not None and (snapshot.version > self.version or snapshot.version < known):
             self.counters.snapshots += 1
+            self.history.append(snapshot)
             states.update(dict.fromkeys(self.objects))
             states.update((ref(thing), thing) for thing in snapshot.objects)
             self.version = snapshot.version
+        elif first and not self.version:
+            self.history.append(Snapshot(self.name, 0))  # that nothing is there is worth knowing
         outdated = max(self.version, self._held_at_question)
         for version in [version for version in self._held if version <= outdated]:
             self._unhold(version)
@@ -124,6 +137,7 @@ class TopicState:
 
     def _apply(self, update: Update, states: dict[Ref, Object | None]) -> None:
         self.counters.applied += 1
+        self.history.append(update)
         self.version = update.version
         states.update(dict.fromkeys(Ref(*name) for name in update.deletes))
         states.update((ref(thing), thing) for thing in update.upserts)
@@ -163,6 +177,9 @@ class Topics:
 
     def __init__(self) -> None:
         self.counters = Counters()
+        self.relying = False
+        """Whether what is remembered counts as known."""
+        self._history: list[Record] = []
         self._states: dict[str, TopicState] = {}
         self._drop: set[str] = set()
         self._dropped: dict[str, float] = {}
@@ -174,24 +191,49 @@ class Topics:
     def __contains__(self, name: str) -> bool:
         return name in self._states
 
+    def restore(self, snapshots: Iterable[Snapshot]) -> Change:
+        """What a former run knew, before anything else: it is asked for by its versions."""
+        for snapshot in snapshots:
+            state = TopicState(snapshot.topic, self.counters, self._history, snapshot.version, remembered=True)
+            state.objects.update((ref(thing), thing) for thing in snapshot.objects)
+            self._states[snapshot.topic] = state
+        return Change(tuple(self.objects()))
+
+    def history(self) -> tuple[Record, ...]:
+        """What happened to topics since the last time, in order."""
+        history = tuple(self._history)
+        self._history.clear()
+        return history
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """All that is known now: what following the whole history leads to."""
+        return tuple(
+            Snapshot(state.name, state.version, tuple(state.objects.values()))
+            for state in self._states.values()
+            if state.synced or state.remembered or state.version
+        )
+
     def set_interest(self, names: Iterable[str]) -> Change:
         """All topics that are needed from now on. Objects of those that no longer are come back as deletes."""
         wanted = set(names)
         deletes: list[Ref] = []
-        for name in self._states.keys() - wanted:
+        unwanted = sorted(self._states.keys() - wanted)
+        if unwanted:
+            self._history.append(Forgotten(tuple(unwanted)))
+        for name in unwanted:
             deletes.extend(self._states.pop(name).objects)
             self._drop.add(name)
         for name in wanted - self._states.keys():
-            self._states[name] = TopicState(name, self.counters)
+            self._states[name] = TopicState(name, self.counters, self._history)
             self._drop.discard(name)
             self._dropped.pop(name, None)
-        return Change((), tuple(deletes)) if deletes else NOTHING
+        return self._elsewhere(Change((), tuple(deletes))) if deletes else NOTHING
 
     def update(self, update: Update, now: float) -> Change:
         """A message of the feed. One of a topic that nobody here needs leads to a request to drop it."""
         state = self._states.get(update.topic)
         if state is not None:
-            return state.update(update, now)
+            return self._elsewhere(state.update(update, now))
         self.counters.unwanted += 1
         if now >= self._dropped.get(update.topic, now):
             self._dropped.pop(update.topic, None)
@@ -230,7 +272,19 @@ class Topics:
                 change = state.answer(snapshots.get(name), now)
                 upserts.extend(change.upserts)
                 deletes.extend(change.deletes)
-        return Change(tuple(upserts), tuple(deletes)) if upserts or deletes else NOTHING
+        return self._elsewhere(Change(tuple(upserts), tuple(deletes))) if upserts or deletes else NOTHING
+
+    def _elsewhere(self, change: Change) -> Change:
+        """What a topic lost, and another one has by now, is not gone: an object may move, and the two topics' messages
+        come in any order."""
+        found = {
+            name: next((state.objects[name] for state in self._states.values() if name in state.objects), None)
+            for name in change.deletes
+        }
+        kept = tuple(thing for thing in found.values() if thing is not None)
+        if not kept:
+            return change
+        return Change((*change.upserts, *kept), tuple(name for name, thing in found.items() if thing is None))
 
     def failed(self) -> None:
         """The outstanding request has failed for good; its topics are asked for again by the next one."""
@@ -266,6 +320,16 @@ class Topics:
     def synced(self) -> bool:
         """Whether every needed topic was answered at least once."""
         return all(state.synced for state in self._states.values())
+
+    @property
+    def remembered(self) -> bool:
+        """Whether something is known from a former run only."""
+        return any(state.remembered for state in self._states.values())
+
+    def known(self, name: str) -> bool:
+        """Whether flows may follow from what this topic says."""
+        state = self._states.get(name)
+        return state is not None and (state.synced or (self.relying and state.remembered))
 
     def objects(self) -> Iterator[Object]:
         """Everything that is known, of all topics."""

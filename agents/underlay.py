@@ -11,7 +11,7 @@ Peers that do not answer are tried again with growing pauses; many peers are pro
 gateway are one neighbour. Nothing waits for this thread: it takes the set of peers and reports nothing.
 """
 
-import contextlib
+import errno
 import heapq
 import logging
 import os
@@ -131,6 +131,7 @@ class _Neighbours:
         from pyroute2 import IPRoute  # 0.1 s that an agent without peers need not pay
 
         self._netlink: Any = IPRoute()
+        self._told = False
 
     def __enter__(self) -> "_Neighbours":
         return self
@@ -172,8 +173,13 @@ class _Neighbours:
         from pyroute2.netlink.rtnl.ndmsg import NTF_USE, NUD_PROBE
 
         mac = self.link_address(hop)
-        with contextlib.suppress(NetlinkError):  # the entry or the link went this moment: the check comes back to it
+        try:
             if mac is None:
                 self._netlink.neigh("replace", dst=hop.address, ifindex=hop.link, flags=NTF_USE, state=0)
             else:
                 self._netlink.neigh("change", dst=hop.address, ifindex=hop.link, lladdr=mac, state=NUD_PROBE)
+        except NetlinkError as error:
+            if error.code == errno.EPERM and not self._told:
+                self._told = True
+                LOG.warning("cannot ask for tunnel peers beforehand, their first packets may be lost: no CAP_NET_ADMIN")
+            # Else the entry or the link went this moment: the check comes back to it.

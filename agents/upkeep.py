@@ -34,10 +34,15 @@ class Upkeep:
         self._store_after: float | None = None
         self._exhausted = False
         self._external_ids: dict[str, str] | None = None
+        self._strange: frozenset[tuple[str, str]] = frozenset()
 
     def heard(self) -> None:
         """The database is there, and rows changed."""
         self._up = self._due = True
+        strange = self._inventory.mirror.strange
+        for row in strange.keys() - self._strange:
+            self._news.add(logging.ERROR, "rows of Open vSwitch's database that cannot be read", strange[row])
+        self._strange = frozenset(strange)
         if self._external_ids is not (external_ids := self._inventory.external_ids):
             self._external_ids = external_ids
             self._zones.stored(external_ids)

@@ -10,6 +10,8 @@ agent started, and for claimed ones that are unplugged: there, `unplugged` is wh
 
 from typing import Literal, get_args
 
+from selvedge.rpc import PORT
+
 State = Literal["up", "down", "unplugged"]
 
 
@@ -69,6 +71,17 @@ class Wiring:
                     self.acknowledged[port] = state
                 self._compare(port)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the controllers know all that there is to tell."""
+        return self._sent is None and not self._differing
+
+    def restate(self) -> None:
+        """The controllers hold the ports for something else than they were told: tell all of them again."""
+        self.acknowledged.clear()
+        for port in self.desired:
+            self._compare(port)
+
     def retry(self) -> None:
         refused, self._refused = self._refused, set()
         for port in refused:
@@ -96,7 +109,9 @@ class Claims:
 
     def plugged(self, port: str) -> None:
         """An interface without a binding: ask, unless the answer is known already."""
-        if port not in self._asked:
+        if not PORT.fullmatch(port):
+            self._asked[port] = "no port has such an id"
+        elif port not in self._asked:
             self._waiting.add(port)
 
     def bound(self, port: str) -> None:

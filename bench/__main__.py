@@ -18,7 +18,7 @@ from bench.probe import NoReply
 from bench.versions import versions
 from devstack.labs.process import LabError
 
-NAMES = ("wire", "bulk", "restart", "codec", "fanout", "security", "members", "policy-traffic")
+NAMES = ("wire", "bulk", "restart", "codec", "fanout", "security", "members", "policy-traffic", "recovery", "chaos")
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -31,6 +31,11 @@ def main() -> int:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--quick", action="store_true", help="a smoke run of under a minute: small sizes, few samples")
+    chaos = parser.add_argument_group("chaos")
+    chaos.add_argument("--minutes", type=float, help="how long things break (default 5; --quick: half of one)")
+    chaos.add_argument("--seed", type=int, default=int(time.time()) // 86_400, help="of the dice (default: the day)")
+    chaos.add_argument("--hypervisors", type=int, default=4)
+    chaos.add_argument("--keep", type=Path, metavar="DIR", help="where the timeline goes, and logs if it fails")
     words = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
@@ -45,7 +50,9 @@ def main() -> int:
         say(f"[yellow]this machine is {others:.0%} busy with other things, and the numbers suffer[/yellow]")
     benchmark: Benchmark = importlib.import_module(f"bench.{words.name.replace('-', '_')}").run
     try:
-        outcome = benchmark(Terms(words.quick, say))
+        outcome = benchmark(
+            Terms(words.quick, say, words.minutes, words.seed, words.hypervisors, words.keep),
+        )
     except (LabError, NoReply, WrongShape) as error:
         print(f"bench/run: {words.name}: {error}", file=sys.stderr)
         return 1
@@ -53,7 +60,9 @@ def main() -> int:
     if words.json:
         words.json.write_text(json.dumps(report.document(), indent=1) + "\n")
     show(report, Console(width=None if sys.stdout.isatty() else 150), budgets=not words.quick)
-    return 0
+    for finding in outcome.findings:
+        print(f"bench/run: {words.name}: {finding}", file=sys.stderr)
+    return 1 if outcome.findings else 0
 
 
 if __name__ == "__main__":

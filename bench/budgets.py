@@ -48,6 +48,42 @@ BUDGETS = (
         for where, host, limit in (("across", "hv1", 7), ("across", "hv2", 9), ("same", "hv1", 11))
         for groups in ("default", "stateful")
     ),
+    *(
+        Budget("recovery", "lost", {"fault": fault}, "max", 0)
+        for fault in (
+            "agent SIGTERM",
+            "agent SIGKILL",
+            "broker away",
+            "broker away long, nothing changed",
+            "broker wiped",
+            "link cut",
+            "controller killed before it published",
+            "database away",
+            "controllers and broker restarted",
+        )
+    ),
+    Budget("recovery", "in_sync_s", {"fault": "agent SIGKILL", "ports": 1000}, "median", 1),
+    Budget("recovery", "in_sync_s", {"fault": "vswitchd SIGKILL", "ports": 1000}, "median", 1.5),
+    *(
+        Budget("recovery", "in_sync_s", {"fault": fault}, "max", 2)
+        for fault in ("broker away", "broker away long, nothing changed", "broker wiped")
+    ),
+    Budget("recovery", "messages", {"fault": "broker away long, nothing changed"}, "max", 1),
+    Budget("recovery", "in_sync_s", {"fault": "controller killed before it published"}, "max", 1),
+    *(
+        Budget("chaos", name, {}, "max", 0)
+        for name in (
+            "lost_packets",
+            "lost_beside_a_plug",
+            "wrong_packets",
+            "broken_connections",
+            "lost_changes",
+            "handed_out_twice",
+            "drift",
+            "deaths",
+            "defects",
+        )
+    ),
     Budget("codec", "encode_per_s", {}, "median", 200_000, least=True),
     Budget("codec", "readback_s", {"flows": 50_000}, "median", 0.5),
 )

@@ -103,7 +103,7 @@ def one_size(stage: Stage, crowd: Crowd, size: int, before: int, rounds: int) ->
 def one_kind(terms: Terms, kind: str, directory: Path, sizes: Iterable[int], rounds: int) -> Outcome:
     """All sizes on a network of this kind, in a lab of its own, so that peaks of memory are those of each size."""
     results: list[Result] = []
-    with Stage(1, terms.say) as stage:
+    with Stage(1, terms.say, shared=True) as stage:
         hosts = ghosts.report(directory, stage.lab.broker.url, 10)
         policy, network = Policy(stage.api), stage.network(kind=kind)
         names = [f"local{number}" for number in range(LOCAL)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.measures import Cost, Result
 
@@ -12,18 +13,24 @@ class WrongShape(Exception):
 
 @dataclass(frozen=True)
 class Terms:
-    """`quick`: a smoke run with few samples of small sizes. `say` tells people what goes on."""
+    """`quick`: a smoke run with few samples of small sizes. `say` tells people what goes on. The rest is for `chaos`:
+    how long, by which dice, on how many hypervisors, and where its timeline goes."""
 
     quick: bool
     say: Callable[[str], None]
+    minutes: float | None = None
+    seed: int = 0
+    hypervisors: int = 4
+    keep: Path | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`versions` are added to those that every benchmark names."""
+    """What was measured; `findings` are what must not be: with any, the run has failed."""
 
     results: tuple[Result, ...]
     daemons: tuple[Cost, ...]
+    findings: tuple[str, ...] = ()
 
 
 Benchmark = Callable[[Terms], Outcome]

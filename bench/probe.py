@@ -22,22 +22,28 @@ class NoReply(Exception):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a prober saw; times are monotonic seconds. `gaps` are the pauses of 20 ms and more between two replies."""
+    """What a prober saw; times are monotonic seconds. `unsent`: of those sent, what its own kernel refused; `gaps`:
+    pauses of 20 ms and more between two replies; `losses`: runs of requests never answered (first and last sent, how
+    many)."""
 
     arp_at: float | None
     reply_at: float | None
     sent: int
+    unsent: int
     lost: int
     gaps: list[tuple[float, float]]
+    losses: list[tuple[float, float, int]]
 
 
 class Probe:
     """A prober in the namespace at `path`, sending from its making on; the context manager never leaves it behind."""
 
-    def __init__(self, path: Path, mac: str, address: str, target: str, counting: bool = False) -> None:
+    def __init__(
+        self, path: Path, mac: str, address: str, target: str, *, counting: bool = False, period_ms: float = PERIOD_MS
+    ) -> None:
         mode = "count" if counting else "first"
         program = [sys.executable, "-I", str(Path(__file__).with_name("prober.py"))]
-        words = ["eth0", mac, address, target, mode, str(PERIOD_MS)]
+        words = ["eth0", mac, address, target, mode, str(period_ms)]
         self._process = subprocess.Popen(
             netns.inside(path, [*program, *words]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -11,7 +11,6 @@ It says `ready` once it sends. `first`: prints the document when the first echo 
 `replying` at the first echo reply, numbers the requests from there on, and prints the document when its input ends.
 """
 
-import contextlib
 import json
 import os
 import select
@@ -27,6 +26,8 @@ GRACE_S = 0.5
 """How long an answer to the last request may take before it counts as lost."""
 GAP_S = 0.02
 """Pauses between two replies from this length on are listed."""
+LATE_S = 2.0
+"""A request without an answer for so long is lost: what is still to be told apart stays small, however long it runs."""
 
 
 def checksum(data: bytes) -> int:
@@ -70,8 +71,11 @@ class Prober:
         self.socket.bind((interface, 0))
         self.socket.setblocking(False)
         self.peer: bytes | None = None
-        self.sent = 0
-        self.answered: set[int] = set()
+        self.sent = self.unsent = 0
+        self.waiting: dict[int, float] = {}
+        self.lost = 0
+        self.losses: list[list[float]] = []
+        self.newest_lost = -1
         self.arp_at: float | None = None
         self.reply_at: float | None = None
         self.newest: float | None = None
@@ -85,8 +89,11 @@ class Prober:
             frame = echo_request(self.ends, self.peer, number)
             if self.reply_at is not None:
                 self.sent += 1
-        with contextlib.suppress(OSError):  # the interface is down or its queue is full: as lost as any other
+                self.waiting[number] = time.monotonic()
+        try:
             self.socket.send(frame)
+        except OSError:  # the interface is down or its queue is full: as lost as any other
+            self.unsent += 1
 
     def receive(self) -> None:
         """Read what is there."""
@@ -115,10 +122,24 @@ class Prober:
             if self.counting:
                 print("replying", flush=True)
         if number != 0xFFFFFFFF:
-            self.answered.add(number)
+            self.waiting.pop(number, None)
         if self.newest is not None and now - self.newest > GAP_S:
             self.gaps.append((self.newest, now))
         self.newest = now
+
+    def give_up(self, before: float) -> None:
+        """What was sent before and is not answered is lost: runs of (first sent, last sent, how many)."""
+        while self.waiting:
+            number, sent = next(iter(self.waiting.items()))
+            if sent >= before:
+                return
+            del self.waiting[number]
+            self.lost += 1
+            if number == self.newest_lost + 1 and self.losses:
+                self.losses[-1][1:] = [sent, self.losses[-1][2] + 1]
+            else:
+                self.losses.append([sent, sent, 1])
+            self.newest_lost = number
 
     def run(self) -> None:
         due, end = time.monotonic(), float("inf")
@@ -128,6 +149,7 @@ class Prober:
             now = time.monotonic()
             if now >= due and end == float("inf"):
                 self.send()
+                self.give_up(now - LATE_S)
                 due = due + self.period if now - due < 0.1 else now + self.period
             pause = min(due if end == float("inf") else now + 0.05, end) - now
             readable, _, _ = select.select(watched, [], [], max(0.0, pause))
@@ -141,11 +163,14 @@ class Prober:
                 return
 
     def document(self) -> dict[str, object]:
+        self.give_up(float("inf"))
         return {
             "arp_at": self.arp_at,
             "reply_at": self.reply_at,
             "sent": self.sent,
-            "lost": self.sent - len(self.answered),
+            "unsent": self.unsent,
+            "lost": self.lost,
+            "losses": self.losses,
             "gaps": self.gaps,
         }
 

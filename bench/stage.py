@@ -56,18 +56,22 @@ def shortened(story: str, most: int = 40) -> str:
 
 
 class Stage:
-    """A context manager; inside, `lab` is up with `hypervisors` of them and `ledger` counts."""
+    """A context manager; inside, `lab` is up with `hypervisors` of them (`more`: see `Lab.up`), and `ledger` counts.
 
-    def __init__(self, hypervisors: int, say: Callable[[str], None]) -> None:
+    `shared`: all agents have one account on the broker, for who calls in the names of several hosts.
+    """
+
+    def __init__(self, hypervisors: int, say: Callable[[str], None], shared: bool = False, **more: Any) -> None:
         self.say = say
-        self._hypervisors = hypervisors
+        options = {"agents": {"accounts": "shared"}} if shared else {}
+        self._hypervisors, self._more = hypervisors, {"options": options, **more}
         self._directory = Path(tempfile.mkdtemp(prefix="selvedge-bench-"))
         self.lab = Lab(self._directory / "lab")
 
     def __enter__(self) -> Self:
         self.say(f"starting a lab of {self._hypervisors} hypervisors")
         try:
-            self.lab.up(hypervisors=self._hypervisors)
+            self.lab.up(hypervisors=self._hypervisors, **self._more)
             self.hypervisors: dict[str, Hypervisor] = self.lab.hypervisors
             self.api: Api = self.lab.api
             self.ledger = Ledger(self.pids)

@@ -6,6 +6,8 @@ threads and connections are made after it.
 """
 
 import logging
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +16,7 @@ from gunicorn.app.base import BaseApplication
 from oslo_config import cfg
 
 from selvedge import options
+from selvedge.tls import listener
 
 LOG = logging.getLogger(__name__)
 
@@ -100,8 +103,10 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
             "proc_name": "selvedge-controller",
             "loglevel": "warning",
             "control_socket_disable": True,
+            "when_ready": lambda server: _limit_patience(server.LISTENERS, self._conf.client_timeout),
             "worker_exit": lambda server, worker: self._end(),
             "pre_fork": lambda server, worker: _import_everything(),
+            **listener(self._conf),
         }.items():
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
@@ -130,6 +135,23 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
     def _end(self) -> None:
         if self._service is not None:
             self._service.stop()
+
+
+def _limit_patience(listeners: Iterable[Any], seconds: int) -> None:
+    """A client that stops in the middle of its request, or of the answer, would keep a thread for ever, and a few of
+    them are all that there are. Connections inherit this from their listener (socket(7)); the server's own timeout is
+    for whole workers."""
+    for each in listeners:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            each.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
+    logging.getLogger("gunicorn.error").addFilter(_shorten)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """One line for a client whose time was over; the server would write a traceback, as for a defect."""
+    if record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
+        record.exc_info, record.msg, record.args = None, "a client paused for too long in its request", None
+    return True
 
 
 def _import_everything() -> None:

@@ -17,6 +17,8 @@ function selvedge_configure {
         iniset "$conf" DEFAULT transport_url "$(get_transport_url)"
         iniset "$conf" DEFAULT bind_host "$SERVICE_LISTEN_ADDRESS"
         iniset "$conf" DEFAULT bind_port "$SELVEDGE_PORT"
+        # DevStack has one account on the broker, for everybody.
+        iniset "$conf" agents accounts shared
         iniset "$conf" networks vlan_ranges "$SELVEDGE_VLAN_RANGES"
         if is_service_enabled postgresql; then
             iniset "$conf" database connection \

@@ -1,9 +1,9 @@
 """What travels between the agent's mind, the channel and the switch's thread: orders, and what became of them.
 
 A `Batch` is one OpenFlow bundle: all of it takes effect in one moment, or none of it. A `Flush` makes the switch forget
-connections; it takes effect after whatever was ordered before it, and before what is ordered later. A `Refusal` is the
-switch's reason in its own words. Entries are named by `Key`: the bytes of a flow's identity (table, priority, match),
-or a group's number; the two never collide, so one dictionary can hold both.
+connections; it takes effect after whatever was ordered before it, and before what is ordered later. An `Audit` has the
+switch read again. A `Refusal` is the switch's reason in its own words. Entries are named by `Key`: the bytes of a
+flow's identity (table, priority, match), or a group's number; the two never collide, so one dictionary can hold both.
 """
 
 from collections.abc import Iterator
@@ -31,10 +31,10 @@ class Refusal:
 class Batch:
     """One bundle, in the order in which it is sent.
 
-    `groups` are added or modified, leaves before the roots that refer to them; `stale` flows are deleted; `flows`
-    are added, replacing what has the same key; `dropped` groups are deleted last, because the switch deletes every
-    flow that refers to a group together with it. `connection` is the connection whose dump the batch was computed
-    from: on any other one it is meaningless and must not be sent.
+    `groups` are added or modified, leaves before the roots that refer to them; `stale` flows are deleted if they are
+    ours, `foreign` ones whosever they are; `flows` are added, replacing what has the same key; `dropped` groups are
+    deleted last, because the switch deletes every flow that refers to a group together with it. `connection` is the
+    connection whose dump the batch was computed from: on any other one it is meaningless and must not be sent.
     """
 
     id: int
@@ -43,18 +43,20 @@ class Batch:
     stale: tuple[bytes, ...] = ()
     flows: tuple[Flow, ...] = ()
     dropped: tuple[int, ...] = ()
+    foreign: tuple[bytes, ...] = ()
 
     def keys(self) -> Iterator[Key]:
         """The entries' keys in the order of the messages."""
         for group in self.groups:
             yield group.id
         yield from self.stale
+        yield from self.foreign
         for flow in self.flows:
             yield flow.key
         yield from self.dropped
 
     def __len__(self) -> int:
-        return len(self.groups) + len(self.stale) + len(self.flows) + len(self.dropped)
+        return len(self.groups) + len(self.stale) + len(self.foreign) + len(self.flows) + len(self.dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,32 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """Read the switch again. `connection` is the one that it is meant for; batches need not wait for the answer."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """The switch is there. `flows` (key → body) and `groups` (id → body) are what it has: all that bear our cookie's
-    marker, and all groups (which bear no cookie: the programmer knows which are ours)."""
+    marker, and all groups (which bear no cookie: the programmer knows which are ours). `foreign` are all other flows.
+    """
 
     connection: int
     flows: dict[bytes, bytes] = field(repr=False)
     groups: dict[int, bytes] = field(repr=False)
+    foreign: dict[bytes, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The answer to an `Audit`, in the form of `Connected`: what the switch has, some time between the two."""
+
+    connection: int
+    flows: dict[bytes, bytes] = field(repr=False)
+    groups: dict[int, bytes] = field(repr=False)
+    foreign: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +140,6 @@ class Trouble:
     text: str
 
 
-SwitchEvent = Connected | Confirmed | Rejected | Flushed | Disconnected | Trouble
+Order = Batch | Flush | Audit
+
+SwitchEvent = Connected | Confirmed | Rejected | Flushed | Audited | Disconnected | Trouble

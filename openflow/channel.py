@@ -1,10 +1,10 @@
 """The OpenFlow conversation with one switch, without a socket: bytes in, events out, bytes out.
 
 A channel lives as long as one connection. It begins with a hello, tells the bridge to show the ports of fragments that
-have them, and asks at once for the Geneve options, the groups and the flows that bear our cookie's marker; when all is
-answered it is `ready`, says `Connected` and carries batches, one at a time, and flushes of connections between them.
-All that may be said is in this file; who carries the bytes is `openflow.switch`, what they look like is
-`openflow.codec`.
+have them, and asks at once for the Geneve options, the groups and the flows; when all is answered it is `ready`, says
+`Connected` and carries batches, one at a time, and flushes of connections between them. For an audit groups and flows
+are asked for again while batches go on, and the bridge is told of fragments again. All that may be said is in this
+file; who carries the bytes is `openflow.switch`, what they look like is `openflow.codec`.
 
 What Open vSwitch does, and the channel is built on (all probed on 3.1): a bad message in a bundle is answered by an
 error when it is added, is left out, and a commit then succeeds without it; so all messages go first with a barrier
@@ -17,18 +17,39 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import count
 
 from openflow.announce import Packet
-from openflow.batch import Batch, Confirmed, Connected, Flush, Flushed, Key, Refusal, Rejected, SwitchEvent, Trouble
+from openflow.batch import (
+    Audited,
+    Batch,
+    Confirmed,
+    Connected,
+    Flush,
+    Flushed,
+    Key,
+    Refusal,
+    Rejected,
+    SwitchEvent,
+    Trouble,
+)
 from openflow.codec import bundles, errors, flows, frames, groups, packets, session
 from openflow.codec.session import Option
 from openflow.pipeline import MARKER
+from openflow.reading import Reading
 
 OURS, OURS_MASK = MARKER << 56, 0xFF << 56
-"""A cookie of ours, by its bits 56 to 63: we neither see nor delete flows with other ones."""
+"""A cookie of ours, by its bits 56 to 63."""
 
 OUR_HELLO, OUR_CONFIG, OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS, OUR_OPTION = range(1, 7)
 """The numbers (xid) of what begins every connection; batches and echoes count on from there."""
+
+
+MOST_WAITING = 16 << 20
+"""Bytes of answers to echoes that may wait for a switch which asks and does not read."""
+
+MOST_TROUBLES = 10
+"""Troubles that are kept until the connection has been told of."""
 
 
 class ChannelLost(Exception):
@@ -138,9 +159,8 @@ class Channel:
         self._counters = counters
         self._framer = frames.Framer()
         self._greeted = False
-        self._open = {OUR_OPTIONS, OUR_GROUPS, OUR_FLOWS}
-        self._flows: dict[bytes, bytes] = {}
-        self._groups: dict[int, bytes] = {}
+        self._option_known = False
+        self._reading: Reading | None = Reading((OUR_GROUPS, OUR_FLOWS), {OUR_GROUPS, OUR_FLOWS})
         self._troubles: list[Trouble] = []
         self._xid = OUR_OPTION
         self._bundle: Bundle | None = None
@@ -150,6 +170,7 @@ class Channel:
         self._flush_refused = False
         self._heard = now
         self._probed = False
+        self._echoed = 0
         self._probe, self._dead = probe, dead
         self.outgoing.put(session.hello(OUR_HELLO))
 
@@ -186,18 +207,16 @@ class Channel:
         if kind == frames.HELLO:
             self._greet(message)
         elif kind == frames.ECHO_REQUEST:
-            self.outgoing.put(session.echo_reply(message))
+            self._echo(message)
         elif kind == frames.ERROR:
             yield from self._error(errors.error(message))
-        elif kind == frames.MULTIPART_REPLY and xid == OUR_FLOWS:
-            if not flows.read_flows(message, self._flows):
-                yield from self._answered(xid)
-        elif kind == frames.MULTIPART_REPLY and xid == OUR_GROUPS:
-            if not groups.read_groups(message, self._groups):
-                yield from self._answered(xid)
-        elif kind == frames.EXPERIMENTER and xid == OUR_OPTIONS:
+        elif kind == frames.MULTIPART_REPLY and self._reading and xid in self._reading.open:
+            if self._reading.take(message):
+                yield from self._answered()
+        elif kind == frames.EXPERIMENTER and xid == OUR_OPTIONS and not self._option_known:
             self._check_options(session.options(message))
-            yield from self._answered(xid)
+            self._option_known = True
+            yield from self._answered()
         elif self._bundle and xid == self._bundle.control:
             if kind == frames.BARRIER_REPLY and self._bundle.phase is Phase.ADDING:
                 self._decide(self._bundle)
@@ -207,7 +226,15 @@ class Channel:
             yield self._flushed(self._flushes.popleft())
         # Whatever else a switch says (packets, port states, echo replies) is none of this conversation's business.
 
+    def _echo(self, message: bytes) -> None:
+        self._echoed = len(message) + (self._echoed if self.outgoing else 0)
+        if self._echoed > MOST_WAITING:
+            raise ChannelLost("the switch asks for echoes and does not read them")
+        self.outgoing.put(session.echo_reply(message))
+
     def _greet(self, message: bytes) -> None:
+        if self._greeted:
+            raise ChannelLost("the switch greets twice")
         if frames.VERSION not in session.hello_versions(message):
             raise ChannelLost("the bridge does not speak OpenFlow 1.4: its `protocols` lack OpenFlow14")
         self._greeted = True
@@ -215,16 +242,22 @@ class Channel:
             session.set_config(OUR_CONFIG, miss_send_len=0, fragments=session.FRAGMENTS_MATCH)
             + session.options_request(OUR_OPTIONS)
             + groups.dump_request(OUR_GROUPS)
-            + flows.dump_request(OUR_FLOWS, OURS, OURS_MASK)
+            + flows.dump_request(OUR_FLOWS)
         )
 
-    def _answered(self, xid: int) -> Iterator[SwitchEvent]:
-        self._open.discard(xid)
-        if not self._open and not self.ready:
+    def _answered(self) -> Iterator[SwitchEvent]:
+        """Tell what was read, once that is whole and the connection is ready."""
+        reading = self._reading
+        if reading is None or reading.open or not self._option_known:
+            return
+        self._reading = None
+        if self.ready:
+            yield Audited(self.connection, *reading.told())
+        else:
             self.ready = True
-            yield Connected(self.connection, self._flows, self._groups)
-            self._flows, self._groups = {}, {}
+            yield Connected(self.connection, *reading.told())
             yield from self._troubles
+            self._troubles = []
 
     def _check_options(self, known: tuple[Option, ...]) -> None:
         """Flows that name our Geneve option need it mapped; a mapping that is another's is not ours to break."""
@@ -248,7 +281,7 @@ class Channel:
             yield from self._trouble(f"the bridge cannot be made to show the ports of fragments: {refusal}")
         elif error.xid == OUR_HELLO or not self._greeted:
             raise ChannelLost(f"the switch refuses our hello: {refusal}. Do the bridge's `protocols` have OpenFlow14?")
-        elif error.xid in self._open:
+        elif error.xid == OUR_OPTIONS or (self._reading and error.xid in self._reading.open):
             raise ChannelLost(f"the switch refuses to be dumped: {refusal}")
         elif flushing := next((one for one in self._flushes if one.first <= error.xid < one.barrier), None):
             yield from self._refuse(flushing, error.xid, refusal)
@@ -265,9 +298,10 @@ class Channel:
 
     def _trouble(self, text: str) -> Iterator[Trouble]:
         """Tell it, or keep it until the connection has been told of."""
-        self._troubles.append(Trouble(text))
         if self.ready:
-            yield self._troubles[-1]
+            yield Trouble(text)
+        elif len(self._troubles) < MOST_TROUBLES:
+            self._troubles.append(Trouble(text))
 
     def _refuse(self, flushing: Flushing, xid: int, refusal: Refusal) -> Iterator[Trouble]:
         """One zone is not flushed. All others will fare alike: tell it once."""
@@ -290,14 +324,13 @@ class Channel:
         first = opening + 1
         keys = tuple(batch.keys())
         messages = [bundles.control(bundles.OPEN, opening, opening)]
-        for xid, (key, body) in enumerate(_contents(batch), first):
-            messages.append(bundles.add(opening, _message(key, body, xid)))
+        messages += [bundles.add(opening, message) for message in _messages(batch, first)]
         self._xid = first + len(keys)
         messages.append(session.barrier_request(self._xid))
         self.outgoing.put(b"".join(messages))
         self._bundle = Bundle(batch, keys, first, self._xid)
         self._counters.bundles += 1
-        self._counters.flow_mods_sent += len(batch.stale) + len(batch.flows)
+        self._counters.flow_mods_sent += len(batch.stale) + len(batch.foreign) + len(batch.flows)
         self._counters.group_mods_sent += len(batch.groups) + len(batch.dropped)
 
     def flush(self, flush: Flush) -> None:
@@ -313,6 +346,18 @@ class Channel:
         self.outgoing.put(b"".join((*messages, session.barrier_request(flushing.barrier))))
         self._flushes.append(flushing)
         self._counters.zones_flushed += len(flush.zones)
+
+    def audit(self) -> None:
+        """Have groups and flows read again: `Audited` follows. One that comes during another is answered by that."""
+        if self._reading is not None:
+            return
+        xids = self._next(), self._next()
+        self._reading = Reading(xids, set(xids))
+        self.outgoing.put(
+            session.set_config(OUR_CONFIG, miss_send_len=0, fragments=session.FRAGMENTS_MATCH)
+            + groups.dump_request(xids[0])
+            + flows.dump_request(xids[1])
+        )
 
     def send(self, packet: Packet) -> None:
         """Have the switch send a packet. Nobody waits for it; a refusal is counted as an error."""
@@ -340,23 +385,19 @@ class Channel:
         return self._xid
 
 
-def _contents(batch: Batch) -> Iterator[tuple[Key, bytes | None]]:
-    """What to make of each key, in the order of `Batch.keys`; None is to delete it."""
+def _messages(batch: Batch, first: int) -> Iterator[bytes]:
+    """The mods of a batch in the order of `Batch.keys`; their numbers count on from `first`."""
+    xids = count(first)
     for group in batch.groups:
-        yield group.id, group.body
+        yield groups.put(group.id, group.body, next(xids))
     for stale in batch.stale:
-        yield stale, None
+        yield flows.delete_strict(stale, next(xids), OURS, OURS_MASK)
+    for foreign in batch.foreign:
+        yield flows.delete_strict(foreign, next(xids))
     for flow in batch.flows:
-        yield flow.key, flow.body
+        yield flows.add(flow.key, flow.body, next(xids))
     for dropped in batch.dropped:
-        yield dropped, None
-
-
-def _message(key: Key, body: bytes | None, xid: int) -> bytes:
-    """The flow mod or group mod."""
-    if isinstance(key, int):
-        return groups.delete(key, xid) if body is None else groups.put(key, body, xid)
-    return flows.delete_strict(key, xid, OURS, OURS_MASK) if body is None else flows.add(key, body, xid)
+        yield groups.delete(dropped, next(xids))
 
 
 def _name(option: Option) -> str:

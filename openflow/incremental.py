@@ -52,6 +52,8 @@ class Engine:
     """The desired flows and groups of one bridge, as a function of the facts."""
 
     def __init__(self) -> None:
+        self.compilations = 0
+        """How often a compiler ran for an owner."""
         self.failed: dict[Owner, str] = {}
         """Owners that have no flows because their compiler refused its input, and why."""
         self.malformed: dict[Node, str] = {}
@@ -118,9 +120,10 @@ class Engine:
         dirty: set[Owner] = set()
         for node in touched:
             dirty.update(self._readers.get(node, ()))
-            if node[0] in COMPILERS:
+            if node[0] in COMPILERS and self._concerned(node):
                 dirty.add(node)
         before: dict[Key, tuple[Owner, Entry] | None] = {}
+        self.compilations += len(dirty)
         for owner in dirty:
             self._settle(owner, self._compile(owner), before)
         flows: dict[bytes, Flow | None] = {}
@@ -137,6 +140,11 @@ class Engine:
             else:
                 flows[key] = None if new is None else _flow(new[1])
         return Delta(flows, groups, owners, frozenset(dirty))
+
+    def _concerned(self, owner: Owner) -> bool:
+        """Whether an owner is there, or left anything: who came and went between two compilations did not."""
+        known = (self._facts, self._index, self._made, self._reads, self.failed)
+        return owner == BASE or any(owner in one for one in known)
 
     def _compile(self, owner: Owner) -> dict[Key, Entry]:
         """The owner's flows and groups now; also renews what the engine knows of its reads."""
@@ -247,6 +255,10 @@ class Engine:
     def owners(self) -> dict[Key, Owner]:
         """The owner of each desired flow and group."""
         return dict(self._winner)
+
+    def facts(self) -> dict[Node, Fact]:
+        """The newest state of every fact, malformed or not."""
+        return {**self._misunderstood, **self._facts}
 
     def fact(self, ref: Ref) -> Fact | None:
         """The newest state of a fact, malformed or not."""

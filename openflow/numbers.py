@@ -69,7 +69,7 @@ def cookie(kind: Kind, key: int) -> int:
 
 
 def ours(number: int) -> bool:
-    """Whether a cookie is one of ours; flows with others are never touched."""
+    """Whether a cookie is one of ours; flows with others are foreign."""
     return number >> 56 == MARKER
 
 
@@ -104,5 +104,5 @@ def group_id(segment: int, leaf: int = 0) -> int:
 
 
 def own_group(number: int) -> bool:
-    """Whether a group is one of ours; others are never touched."""
+    """Whether a group is one of ours; others are foreign."""
     return FIRST_GROUP <= number < END_GROUP

@@ -160,7 +160,8 @@ CLOSING = f"""
 Every flow's cookie leads to an object: bits 56-63 are `{MARKER:#x}` (ours), bits 48-55 the kind
 ({", ".join(f"{kind.value} {kind.name.lower()}" for kind in Kind)}), bits 0-47 the object's key. So
 `ovs-ofctl dump-flows br-int cookie={cookie(Kind.ENDPOINT, 7):#x}/-1` shows what is there for the port with key 7.
-Flows and groups that are not marked as ours are never touched.
+Flows and groups that are not marked as ours are removed, since they could bypass every rule; with the agent's option
+`foreign_flows = keep` they stay, unless one is in the very place of one of ours.
 
 ## Groups
 

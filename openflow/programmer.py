@@ -12,6 +12,9 @@ aside, the others go at once, and the owner is tried again apart from the sound 
 soon as it changes. What it had in the switch stays; deletions belong to no owner and are not held up. When the switch
 does not say who is at fault (a commit that fails), fewer owners go together next time, down to one: so it is found.
 
+What the switch has may drift from what it confirmed. `audit` has it read again while batches go on; what differs
+(`openflow.drift`) becomes dirty like anything else. Whose flows and groups are not ours go too, or are kept, as told.
+
 Read next: `openflow.batch` for the values, `openflow.switch` for who carries them.
 """
 
@@ -20,9 +23,9 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
-from openflow.batch import Batch, Connected, Key, Refusal, Rejected
+from openflow.batch import Audit, Audited, Batch, Connected, Key, Refusal, Rejected
+from openflow.drift import Difference, DriftKind, compare, cookie_of, is_foreign, sort
 from openflow.flow import Flow, GroupEntry, ToGroup
-from openflow.pipeline import own_group
 
 FIRST_RETRY = 1.0
 """Seconds until a failed owner is tried again; doubled by each further failure up to `LAST_RETRY`."""
@@ -35,9 +38,11 @@ UNEXPLAINED = Refusal("no reason given", 0xFFFF, 0xFFFF)
 """Stands for the reason when the switch took nothing and named neither an entry nor a cause."""
 
 Owner = Hashable
+Wanted = Flow | GroupEntry
 
 STALE_FLOWS: Owner = "deletion of flows"
 STALE_GROUPS: Owner = "deletion of groups"
+FOREIGN_FLOWS: Owner = "deletion of foreign flows"
 """Deletions have no owner left: these stand in for one."""
 
 _UNSURE = b""
@@ -66,11 +71,14 @@ class _Flight:
 
 
 class Programmer:
-    """See the module. Its state is this object's alone; `failed` may be read by others."""
+    """See the module. Its state is this object's alone; `wanted`, `failed` and `foreign` may be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_foreign: bool = True) -> None:
+        self.wanted: dict[Key, Wanted] = {}
         self.failed: dict[Owner, Failure] = {}
-        self._wanted: dict[Key, Flow | GroupEntry] = {}
+        self.foreign: dict[Key, bytes] = {}
+        """What others have in the switch and is kept."""
+        self._keep_foreign = keep_foreign
         self._owner: dict[Key, Owner] = {}
         self._actual: dict[Key, bytes] = {}
         self._ready: dict[Owner, dict[Key, None]] = {}
@@ -89,6 +97,8 @@ class Programmer:
         """Sound owners and failed ones that are due take turns: neither delays the other by more than a batch."""
         self._groups = 0
         self._numbers = count(1)
+        self._touched: dict[Key, None] | None = None
+        """What batches may have changed since the audit under way began; None while there is none."""
 
     # What is wanted ---------------------------------------------------------------------------------------------
 
@@ -105,13 +115,13 @@ class Programmer:
         for key, flow in flows.items():
             self._want(key, flow, owners)
 
-    def _want(self, key: Key, entry: Flow | GroupEntry | None, owners: Mapping[Key, Owner]) -> None:
-        before = self._wanted.get(key)
+    def _want(self, key: Key, entry: Wanted | None, owners: Mapping[Key, Owner]) -> None:
+        before = self.wanted.get(key)
         if entry is None:
-            self._wanted.pop(key, None)
+            self.wanted.pop(key, None)
             self._owner.pop(key, None)
         else:
-            self._wanted[key] = entry
+            self.wanted[key] = entry
             owner = owners.get(key, self._owner.get(key, key))
             self._owner[key] = owner
             failure = self.failed.get(owner)
@@ -128,20 +138,48 @@ class Programmer:
 
     # What the switch says ---------------------------------------------------------------------------------------
 
-    def connected(self, event: Connected) -> None:
-        """A connection began, and this is what the switch has. Foreign groups are forgotten here: see `own_group`."""
+    def connected(self, event: Connected) -> tuple[Difference, ...]:
+        """A connection began, and this is what the switch has. Returns what of it is foreign."""
         self._connection = event.connection
-        self._flight = None
-        self._actual = {}
-        self._actual.update(event.flows.items())
-        self._actual.update((number, body) for number, body in event.groups.items() if own_group(number))
-        self._groups = len(self._actual) - len(event.flows)
+        self._flight = self._touched = None
+        self.foreign, self._actual = sort(event, self.wanted, self._keep_foreign)
+        self._groups = sum(isinstance(key, int) for key in self._actual)
+        foreign = [*self.foreign, *(key for key, body in self._actual.items() if is_foreign(key, body))]
+        differences = tuple(self._differs("foreign", key) for key in foreign)
         self._compare()
+        return differences
+
+    def audit(self) -> Audit | None:
+        """The order to read the switch again; None if nothing can be compared now, or an audit is under way."""
+        if not self._active or self._touched is not None:
+            return None
+        assert self._connection is not None
+        self._touched = {**self._flight.keys, **dict.fromkeys(self._flight.endangered)} if self._flight else {}
+        return Audit(self._connection)
+
+    def audited(self, event: Audited) -> tuple[Difference, ...]:
+        """This is what the switch has. Whatever differs is told, and is dirty from now on."""
+        touched, self._touched = self._touched, None
+        if touched is None or event.connection != self._connection:
+            return ()
+        known = self.foreign
+        self.foreign, found = sort(event, {**self._actual, **self.wanted}, self._keep_foreign)
+        differences = [self._differs("foreign", key) for key in self.foreign if key not in known]
+        for kind, key in tuple(compare(self._actual, found, touched)):
+            if key in found:
+                self._actual[key] = found[key]
+            else:
+                del self._actual[key]
+            if kind != "missing" or key in self.wanted:  # what is to be deleted may go
+                differences.append(self._differs(kind, key))
+            self._judge(key)
+        self._groups = sum(isinstance(key, int) for key in self._actual)
+        return tuple(differences)
 
     def disconnected(self) -> None:
         """The connection is lost; what was in flight will be seen in the next dump."""
         self._connection = None
-        self._flight = None
+        self._flight = self._touched = None
         self._forget_dirt()
 
     def confirmed(self, batch_id: int) -> set[Owner]:
@@ -156,7 +194,7 @@ class Programmer:
         for number in batch.dropped:
             self._actual.pop(number, None)
         self._groups += len(self._actual) - before
-        for stale in batch.stale:
+        for stale in (*batch.stale, *batch.foreign):
             self._actual.pop(stale, None)
         for flow in batch.flows:
             self._actual[flow.key] = flow.body
@@ -181,12 +219,12 @@ class Programmer:
         flight = self._land(event.batch_id)
         if flight is None:
             return set()
-        sent: dict[Key, Flow | GroupEntry] = {flow.key: flow for flow in flight.batch.flows}
+        sent: dict[Key, Wanted] = {flow.key: flow for flow in flight.batch.flows}
         sent.update((group.id, group) for group in flight.batch.groups)
         owner_of = {key: owner for owner, keys in flight.entries.items() for key in keys}
         refused: dict[Owner, dict[Key, Refusal]] = {}
         for key, refusal in event.failures:
-            if self._wanted.get(key) is sent.get(key):  # Otherwise it has changed meanwhile: judge the new one.
+            if self.wanted.get(key) is sent.get(key):  # Otherwise it has changed meanwhile: judge the new one.
                 refused.setdefault(owner_of[key], {})[key] = refusal
         unexplained = event.cause or (None if event.failures else UNEXPLAINED)
         if unexplained and not event.failures and len(flight.entries) == 1:
@@ -266,7 +304,7 @@ class Programmer:
         self._window = {False: None, True: None}
         found = self._actual
         self._actual = {}
-        for key, entry in self._wanted.items():
+        for key, entry in self.wanted.items():
             body = found.pop(key, None)
             if body == entry.body:
                 self._actual[key] = entry.body
@@ -276,7 +314,7 @@ class Programmer:
             self._file(key, self._owner[key])
         for key, body in found.items():
             self._actual[key] = body
-            self._file(key, STALE_FLOWS if isinstance(key, bytes) else STALE_GROUPS)
+            self._file(key, self._no_owner(key))
         for owner, failure in list(self.failed.items()):
             if owner in self._aside:
                 self._fail(owner, replace(failure, due=0.0))
@@ -301,14 +339,26 @@ class Programmer:
             shelf[old].pop(key, None)
             if not shelf[old]:
                 del shelf[old]
-        entry = self._wanted.get(key)
+        entry = self.wanted.get(key)
         if entry is not None:
             if entry.body != self._actual.get(key):
                 self._file(key, self._owner[key])
         elif key in self._actual:
-            self._file(key, STALE_FLOWS if isinstance(key, bytes) else STALE_GROUPS)
+            self._file(key, self._no_owner(key))
         if old is not None and old not in self._aside and not (self._flight and old in self._flight.entries):
             self.failed.pop(old, None)  # Nothing of it is left to try.
+
+    def _no_owner(self, key: Key) -> Owner:
+        """Who stands in for the owner of an entry that goes."""
+        if isinstance(key, int):
+            return STALE_GROUPS
+        return FOREIGN_FLOWS if is_foreign(key, self._actual[key]) else STALE_FLOWS
+
+    def _differs(self, kind: DriftKind, key: Key) -> Difference:
+        entry = self.wanted.get(key)
+        body = self._actual.get(key) or self.foreign.get(key, b"")
+        cookie = entry.cookie if isinstance(entry, Flow) else cookie_of(key, body)
+        return Difference(kind, key, self._owner.get(key), cookie)
 
     def _file(self, key: Key, owner: Owner) -> None:
         shelf = self._aside if owner in self.failed else self._ready
@@ -350,7 +400,7 @@ class Programmer:
         for flows may refer to those. Deletions of groups wait until everybody else has gone."""
         ready = self._ready
         with_groups = {owner: keys for owner, keys in ready.items() if any(isinstance(key, int) for key in keys)}
-        room = {STALE_FLOWS: ready[STALE_FLOWS]} if STALE_FLOWS in ready else {}
+        room = {owner: ready[owner] for owner in (FOREIGN_FLOWS, STALE_FLOWS) if owner in ready}
         self._ready = {**room, **with_groups, **ready}
 
     def _depart(self, entries: Mapping[Owner, Mapping[Key, None]], again: bool = False) -> Batch:
@@ -362,25 +412,27 @@ class Programmer:
         leaves: list[GroupEntry] = []
         roots: list[GroupEntry] = []
         stale: list[bytes] = []
+        foreign: list[bytes] = []
         dropped: list[int] = []
         for key in keys:
             del self._dirty[key]
-            entry = self._wanted.get(key)
+            entry = self.wanted.get(key)
             if isinstance(entry, Flow):
                 flows.append(entry)
             elif entry is not None:
                 (roots if _refers(entry) else leaves).append(entry)
             elif isinstance(key, bytes):
-                stale.append(key)
+                (foreign if is_foreign(key, self._actual.get(key, _UNSURE)) else stale).append(key)
             else:
                 dropped.append(key)
         for owner in taken:
             self._ready.pop(owner, None)
             self._aside.pop(owner, None)
-        batch = Batch(
-            next(self._numbers), self._connection, (*leaves, *roots), tuple(stale), tuple(flows), tuple(dropped)
-        )
+        number, groups = next(self._numbers), (*leaves, *roots)
+        batch = Batch(number, self._connection, groups, tuple(stale), tuple(flows), tuple(dropped), tuple(foreign))
         endangered = [key for key in self._dirty if isinstance(key, bytes)] if dropped else []
+        if self._touched is not None:
+            self._touched.update(dict.fromkeys((*keys, *endangered)))
         self._flight = _Flight(batch, taken, again, endangered)
         return batch
 

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 
 from openflow.announce import Packet
-from openflow.batch import Batch, Disconnected, Flush, SwitchEvent, Trouble
+from openflow.batch import Audit, Disconnected, Flush, Order, SwitchEvent, Trouble
 from openflow.channel import Channel, ChannelLost, Counters
 from openflow.pipeline import GENEVE_OPTION
 
@@ -60,14 +60,15 @@ class Switch(threading.Thread):
         self._option = option
         self._retry = retry
         self._probe, self._dead = probe, dead
-        self._orders: deque[Batch | Flush | Packet] = deque()
+        self._orders: deque[Order | Packet] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
 
-    def submit(self, order: Batch | Flush) -> None:
+    def submit(self, order: Order) -> None:
         """Send a batch as one bundle: `Confirmed` or `Rejected` follows, or `Disconnected`; or a flush: `Flushed`
-        follows, or `Disconnected`. An order that was made for an earlier connection is dropped: its maker has been
-        told, or is about to be, that the connection is another."""
+        follows, or `Disconnected`; or have the switch read again: `Audited` follows, or `Disconnected`. An order that
+        was made for an earlier connection is dropped: its maker has been told, or is about to be, that the connection
+        is another."""
         self._orders.append(order)
         os.eventfd_write(self._wake, 1)
 
@@ -109,11 +110,11 @@ class Switch(threading.Thread):
                 except ChannelLost as error:
                     reason, pause = str(error), REPEATED_FAULT
                 except (ValueError, IndexError, struct.error) as error:
-                    LOG.exception("%s: an answer of the switch cannot be read", self.path)
                     reason, pause = f"an answer of the switch cannot be read: {error}", REPEATED_FAULT
+                    LOG.log(logging.DEBUG if reason == told else logging.ERROR, "%s: %s", self.path, reason)
             if channel.ready:
                 self._events(Disconnected(reason))
-                told = ""
+                told = reason if pause else ""
             elif pause and reason != told:  # Not each second anew.
                 self._events(Trouble(reason))
                 told = reason
@@ -161,6 +162,8 @@ class Switch(threading.Thread):
                     continue
                 elif isinstance(order, Flush):
                     channel.flush(order)
+                elif isinstance(order, Audit):
+                    channel.audit()
                 else:
                     channel.submit(order)
             if self._write(sock, channel) != waiting_to_write:

@@ -25,11 +25,11 @@ def agent_queue_arguments() -> dict[str, int | str]:
     return {"x-max-length": QUEUE_LENGTH, "x-overflow": "drop-head", "x-expires": QUEUE_EXPIRES_MS}
 
 
-def amqp_urls(transport_url: str) -> tuple[str, ...]:
+def amqp_urls(transport_url: str, port: int = 5672) -> tuple[str, ...]:
     """oslo.messaging's `rabbit://user:password@host:port,user:…/vhost` as kombu wants it: one URL a host.
 
     The last part is the virtual host: `/` or nothing is the broker's default one. A host without user and password has
-    those of the one before it. Raises ValueError.
+    those of the one before it; one without a port has `port`. Raises ValueError, whose text shows no password.
     """
     scheme, found, rest = transport_url.partition("://")
     hosts, _, vhost = rest.partition("/")
@@ -43,8 +43,13 @@ def amqp_urls(transport_url: str) -> tuple[str, ...]:
         own, at, place = host.rpartition("@")
         login = (own if ":" in own else f"{own}:") if at else login
         parts = urlsplit(f"amqp://{place}")
+        try:
+            own_port = parts.port or port
+        except ValueError:
+            # Without the text: it may be the rest of a password.
+            raise ValueError("a port is no number; write , / and @ of a password as %2C, %2F and %40") from None
         if not parts.hostname:
-            raise ValueError(f"'{place}' names no host")
+            raise ValueError("a host has no name")
         name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        urls.append(f"amqp://{login}@{name}:{parts.port or 5672}/{vhost}")
+        urls.append(f"amqp://{login}@{name}:{own_port}/{vhost}")
     return tuple(urls)

@@ -7,6 +7,7 @@ sentence. `selvedge` itself is a unique name, which is why the entry points live
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,14 +39,18 @@ def _start(module: str, *needed: str) -> int:
 
 def controller() -> int:
     """selvedge-controller"""
+    os.umask(0o077)  # an SQLite database has all tenants' topology
     return _start("controller.main", "controller")
 
 
 def agent() -> int:
     """selvedge-agent"""
+    os.umask(0o027)  # `selvedge status` is for operators of the agent's group
     return _start("agents.main", "agents", "openflow")
 
 
 def operator() -> int:
-    """selvedge"""
+    """selvedge; its `check` is a controller's, unless it is to be done by the agent here."""
+    if sys.argv[1:2] == ["check"] and "--here" not in sys.argv:
+        return _start("controller.check", "controller")
     return _start("agents.operator", "agents", "openflow")

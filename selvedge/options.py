@@ -6,15 +6,18 @@ arrive parsed: a range is a pair of integers, a mapping is a dict. oslo.messagin
 (`[oslo_messaging_rabbit]`) live in the same files and are read by `selvedge.messaging`.
 """
 
+import contextlib
+import io
 import ipaddress
 import re
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg, types
 
-from selvedge import __version__
+from selvedge import __version__, tls
 from selvedge.broker import amqp_urls
 
 
@@ -120,6 +123,17 @@ def transport(value: object) -> str:
     return str(value)
 
 
+def database_url(value: object) -> str:
+    """SQLAlchemy's URL; what is wrong with it is told without its text, which may be a password's."""
+    scheme, found, rest = str(value).partition("://")
+    if not found or not scheme:
+        raise ValueError("expected sqlite:////absolute/path or postgresql+psycopg://user:password@host/database")
+    login, at, host = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")
+    if "@" in login or (at and not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:[0-9]+)?", host)):
+        raise ValueError("its host or port makes no sense; write @, / and ? of a password as %40, %2F and %3F")
+    return str(value)
+
+
 def host_name(value: object) -> str:
     """A host's name becomes part of queue names and routing keys, which have 255 bytes."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", str(value)):
@@ -139,11 +153,48 @@ COMMON = [
     ),
 ]
 
+AMQP = [
+    cfg.BoolOpt("ssl", default=False, help="Speak TLS with the broker; its default port is then 5671."),
+    cfg.Opt(
+        "ca_file", type=Form(tls.readable_file), help="Who may have signed its certificate; default: the system's."
+    ),
+    cfg.Opt("cert_file", type=Form(tls.readable_file), help="Our certificate, with the chain to its authority."),
+    cfg.Opt("key_file", type=Form(tls.readable_file), help="The certificate's key, unencrypted."),
+    cfg.StrOpt(
+        "login",
+        default="password",
+        choices=["password", "certificate"],
+        help="With the URL's user and password, or as the common name of our certificate (an agent's: "
+        "selvedge-agent.<host>).",
+    ),
+]
+
+API = [
+    cfg.Opt("cert_file", type=Form(tls.readable_file), help="The API's certificate: it then speaks HTTPS only."),
+    cfg.Opt("key_file", type=Form(tls.readable_file), help="The certificate's key, unencrypted."),
+    cfg.Opt(
+        "client_ca_file",
+        type=Form(tls.readable_file),
+        help="Clients must have a certificate signed by one of these; default: anybody may connect.",
+    ),
+]
+
+AGENTS = [
+    cfg.StrOpt(
+        "accounts",
+        default="per_host",
+        choices=["per_host", "shared"],
+        help="per_host: an agent speaks only for the host that its account on the broker is named after (see 'selvedge "
+        "host'); shared: whoever may send calls speaks for any host.",
+    ),
+]
+
 CONTROLLER = [
     cfg.HostAddressOpt("bind_host", default="127.0.0.1", help="Address that the API listens on."),
     cfg.PortOpt("bind_port", default=9696, min=1, help="TCP port that the API listens on."),
     cfg.IntOpt("workers", default=1, min=1, max=256, help="Processes; each one is a whole controller."),
     cfg.IntOpt("threads", default=16, min=1, max=1024, help="API requests that one worker serves at a time."),
+    cfg.IntOpt("client_timeout", default=30, min=1, help="Seconds that a client may pause in the middle of a request."),
     cfg.IntOpt("rpc_threads", default=8, min=1, max=256, help="Agents' calls that one worker serves at a time."),
     cfg.StrOpt("auth_strategy", default="noauth", choices=["noauth"], help="Who tells a request's user and project."),
     cfg.Opt("base_mac", type=Form(mac), default="fa:16:3e:00:00:00", help="First half of generated MAC addresses."),
@@ -164,11 +215,13 @@ CONTROLLER = [
 ]
 
 DATABASE = [
-    cfg.StrOpt(
+    cfg.Opt(
         "connection",
+        type=Form(database_url),
         default="sqlite:////var/lib/selvedge/selvedge.db",
         secret=True,
-        help="SQLAlchemy's URL: sqlite:////absolute/path or postgresql+psycopg://user:password@host/database.",
+        help="SQLAlchemy's URL: sqlite:////absolute/path or postgresql+psycopg://user:password@host/database; "
+        "for TLS with ?sslmode=verify-full&sslrootcert=FILE.",
     ),
 ]
 
@@ -195,14 +248,30 @@ AGENT = [
     cfg.StrOpt("datapath_type", default="system", choices=["system", "netdev"]),
     cfg.StrOpt("ovs_rundir", default="/var/run/openvswitch", help="Directory of db.sock and bridges' .mgmt."),
     cfg.IntOpt("report_interval", default=30, min=1, help="Seconds between two reports to the controllers."),
+    cfg.IntOpt("audit_interval", default=60, min=0, help="Seconds between two readings of the switch; 0: never."),
+    cfg.StrOpt(
+        "foreign_flows",
+        default="remove",
+        choices=["remove", "keep"],
+        help="What becomes of flows and groups on the integration bridge that are not Selvedge's.",
+    ),
     # Not the controller's directory: systemd gives each of the two to another user.
-    cfg.StrOpt("state_dir", default="/var/lib/selvedge-agent", help="Directory of status.json and of lock files."),
+    cfg.StrOpt(
+        "state_dir", default="/var/lib/selvedge-agent", help="Directory of status.json, topology and lock files."
+    ),
 ]
 
 Groups = Mapping[str | None, Sequence[cfg.Opt]]
 
-CONTROLLER_GROUPS: Groups = {None: [*COMMON, *CONTROLLER], "database": DATABASE, "networks": NETWORKS}
-AGENT_GROUPS: Groups = {None: [*COMMON, *AGENT_DEFAULT], "agent": AGENT}
+CONTROLLER_GROUPS: Groups = {
+    None: [*COMMON, *CONTROLLER],
+    "amqp": AMQP,
+    "api": API,
+    "agents": AGENTS,
+    "database": DATABASE,
+    "networks": NETWORKS,
+}
+AGENT_GROUPS: Groups = {None: [*COMMON, *AGENT_DEFAULT], "amqp": AMQP, "agent": AGENT}
 
 
 def load_controller(argv: Sequence[str] | None = None, cli: Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
@@ -229,12 +298,26 @@ def _load(prog: str, groups: Groups, argv: Sequence[str] | None, cli: Sequence[c
     for group, options in groups.items():
         conf.register_opts(options, group=group)
     try:
-        conf(argv, project="selvedge", prog=prog, version=__version__)
-    except cfg.Error as error:
-        raise BadOption(str(error).replace("\n", " ")) from error
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            conf(argv, project="selvedge", prog=prog, version=__version__)
+    except (cfg.Error, OSError) as error:
+        raise BadOption(" ".join(str(error).split())) from error
+    except SystemExit as end:
+        if end.code == 1:  # a value of an option that the command line has too: the library has written the reason
+            raise BadOption(" ".join(said.getvalue().split())) from end
+        sys.stderr.write(said.getvalue())
+        raise
+    except ValueError as error:
+        raise BadOption(f"a configuration file is not of UTF-8 text: {error}") from error
     for group, options in groups.items():
         for option in options:
             _value(conf, group, option.dest)
+    try:
+        tls.access(conf)
+        if "api" in groups:
+            tls.listener(conf)
+    except ValueError as error:
+        raise BadOption(str(error)) from error
     return conf
 
 

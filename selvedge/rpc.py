@@ -6,34 +6,49 @@ returns one value; both are `wire.to_text(wire.encode(struct))` of the structs b
 A request that makes no sense raises `Refused` at the caller, with one sentence.
 """
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
 import msgspec
 
-from selvedge.topics import Snapshot
+from selvedge.topics import Snapshot, Version
 
 CONTROLLER_TOPIC = "selvedge-controller"
 VERSION = "1.0"
+
+PORT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What may be a port's id. No call carries another: an interface can have anything as its `iface-id`."""
+
+
+class Active(msgspec.Struct, frozen=True):
+    """The ports of a host that are ACTIVE, short enough for every report: how many, and the sum of their keys."""
+
+    count: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    keys: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Report(msgspec.Struct, frozen=True):
     """Sent once at start, before anything else, then every `report_interval` seconds.
 
     Makes the host known (its tunnel end point goes to the topic `hosts`) and alive, and compares versions.
-    `configurations` is shown as it is by the API's agents list, `counts` too (flows, ports, drops …).
+    `configurations` is shown as it is by the API's agents list, `counts` too (flows, ports, drops …). `active` is what
+    `wired` calls have told so far; None while one is under way.
     """
 
     host: str
     tunnel_ip: str | None
     configurations: dict[str, Any]
     started_at: str
-    topics: dict[str, int] = {}
+    topics: dict[str, Version] = {}
+    active: Active | None = None
 
 
 class ReportReply(msgspec.Struct, frozen=True):
-    """Topics whose version differs from the reported one: subscribe to them again."""
+    """Topics whose version differs from the reported one: subscribe to them again. `restate`: other ports are ACTIVE
+    than the report says (a port was bound anew, and messages about it are lost): say of all what they are."""
 
     stale: tuple[str, ...] = ()
+    restate: bool = False
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -44,11 +59,22 @@ class Subscribe(msgspec.Struct, frozen=True):
     """
 
     host: str
-    topics: dict[str, int]
+    topics: dict[str, Version]
     drop: tuple[str, ...] = ()
 
 
 class SubscribeReply(msgspec.Struct, frozen=True):
+    snapshots: tuple[Snapshot, ...] = ()
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    """What are these topics, as the database has them now? Nothing is bound, nothing changes: for checks."""
+
+    host: str
+    topics: tuple[str, ...]
+
+
+class InspectReply(msgspec.Struct, frozen=True):
     snapshots: tuple[Snapshot, ...] = ()
 
 

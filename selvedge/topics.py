@@ -6,9 +6,14 @@ carries the new states. A receiver that knows version n applies n+1, ignores any
 The receiver's state machine is `agents.topics`; the writer is `controller.feed`.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from selvedge.topology import Object, Ref
+
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a database's column holds: no message brings a number that cannot be written again."""
 
 HOSTS = "hosts"
 """The topic of all tunnel end points (`Host` objects)."""
@@ -43,14 +48,26 @@ class Update(msgspec.Struct, frozen=True, tag="update"):
     """The change of a topic from `version - 1` to `version`: new states, and names of what is gone."""
 
     topic: str
-    version: int
+    version: Version
     upserts: tuple[Object, ...] = ()
     deletes: tuple[Ref, ...] = ()
+
+
+class Check(msgspec.Struct, frozen=True, tag="check"):
+    """Not of a topic: the host's agent shall compare what it has with the database, and tell what it found under `id`
+    within `patience` seconds. Published to the host's queue; an agent that does not know it drops it."""
+
+    id: str
+    patience: float
+
+
+Message = Update | Check
+"""What a host's queue may bring."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
     """All objects of a topic at `version`. A topic that does not exist (any more) is empty, at version 0."""
 
     topic: str
-    version: int
+    version: Version
     objects: tuple[Object, ...] = ()

@@ -285,7 +285,10 @@ def _document(req: falcon.Request) -> Any:
         return req.context["document"]
     if (req.content_length or 0) > LARGEST_BODY:
         raise HTTPRequestEntityTooLarge(limit=LARGEST_BODY)
-    data = req.bounded_stream.read(LARGEST_BODY + 1)
+    try:
+        data = req.bounded_stream.read(LARGEST_BODY + 1)
+    except OSError as error:  # see `controller.main`: clients' patience is limited
+        raise HTTPBadRequest(reason="The request's body did not arrive in time") from error
     if len(data) > LARGEST_BODY:
         raise HTTPRequestEntityTooLarge(limit=LARGEST_BODY)
     if not data.strip():

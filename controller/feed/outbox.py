@@ -20,8 +20,9 @@ from selvedge import wire
 from selvedge.topics import Update
 from selvedge.topology import Object, Ref
 
-PATIENCE = 0.02
-"""Seconds that a row waits for its predecessor of the same process."""
+PATIENCE = 0.05
+"""Seconds that a row waits for its predecessor of the same process, whose thread may have to wait for a processor
+between its commit and the hand-over; half of what receivers wait for a gap to close (`agents.topics.HOLD`)."""
 
 Changes = Mapping[str, tuple[Sequence[Object], Sequence[Ref]]]
 """Topic → (new states, names of what is gone)."""

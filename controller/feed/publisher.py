@@ -6,6 +6,7 @@ broke is sent again over the next one. While the broker is away rows pile up her
 the table only, and the sweeper brings it back later. The API never waits for any of this.
 """
 
+import contextlib
 import logging
 import os
 import random
@@ -21,6 +22,7 @@ import amqp
 from controller.feed.outbox import PATIENCE, Outbox, Row
 from selvedge.broker import FEED_EXCHANGE
 from selvedge.messaging import HEARTBEAT, WAIT, connect
+from selvedge.tls import Access
 
 LOG = logging.getLogger(__name__)
 
@@ -30,8 +32,9 @@ UNDER_WAY = 1000
 BACKLOG = 20_000
 """Rows waiting in memory, at most."""
 
-PAUSES = (0.1, 2.0)
-"""Seconds before the first and, doubling, at most before any further attempt to connect; scattered by half."""
+PAUSES = (0.1, 0.5)
+"""Seconds before the first and, doubling, at most before any further attempt to connect; scattered by half. Controllers
+are few: they may be there before the hosts are."""
 
 
 @dataclass
@@ -49,13 +52,13 @@ class Counters:
 class Publisher(threading.Thread):
     """One per process. `hand_over` from any thread; `take_confirmed` belongs to the sweeper."""
 
-    def __init__(self, url: str, name: str) -> None:
-        """`url`: oslo.messaging's transport URL; `name` is told to the broker."""
+    def __init__(self, place: str | Access, name: str) -> None:
+        """`place`: the broker, or oslo.messaging's URL of it; `name` is told to the broker."""
         super().__init__(name="publisher", daemon=True)
         self.outbox = Outbox(self.hand_over)
         self.counters = Counters()
         self.connected = False
-        self._url = url
+        self._place = place
         self._name = name
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = threading.Event()
@@ -73,9 +76,18 @@ class Publisher(threading.Thread):
     def hand_over(self, rows: Iterable[Row]) -> None:
         """Rows to publish, committed already. Never blocks."""
         for row in rows:
-            self._mine.add(row.id)
-            self._arrivals.append(row)
+            if len(self._arrivals) >= BACKLOG:  # the thread waits for a connection, for long
+                self._leave(row)
+            else:
+                self._mine.add(row.id)
+                self._arrivals.append(row)
         os.eventfd_write(self._wake, 1)
+
+    def _leave(self, row: Row) -> None:
+        """It is in the table; the sweeper brings it back."""
+        self.outbox.taken(row.topic, row.version)
+        self._mine.discard(row.id)
+        self.counters.left_to_sweeper += 1
 
     def holds(self, number: int) -> bool:
         """Whether the row is waiting or under way here, or confirmed and not forgotten yet."""
@@ -141,7 +153,7 @@ class Publisher(threading.Thread):
     def _serve(self) -> None:
         """One connection, from its begin to its end. Returns when stopping; raises OSError, amqp.AMQPError."""
         connection = connect(
-            self._url,
+            self._place,
             f"{self._name} publisher",
             on_blocked=lambda reason: self._block(True, str(reason)),
             on_unblocked=lambda: self._block(False, ""),
@@ -157,12 +169,14 @@ class Publisher(threading.Thread):
             self.connected = True
             LOG.info("publisher: connected")
             self._publish(connection, channel)
+        except BaseException:
+            connection.collect()  # to say good-bye to who does not answer would take seconds
+            raise
+        else:
+            with contextlib.suppress(OSError, amqp.AMQPError):
+                connection.close()
         finally:
             self.connected = False
-            try:
-                connection.close()
-            except (OSError, amqp.AMQPError):
-                connection.collect()
 
     def _publish(self, connection: amqp.Connection, channel: amqp.Channel) -> None:
         poll = select.poll()
@@ -197,8 +211,7 @@ class Publisher(threading.Thread):
             self.counters.handed_over += 1
             self.outbox.taken(row.topic, row.version)
             if len(self._ready) + len(self._held) >= BACKLOG:
-                self.counters.left_to_sweeper += 1
-                self._mine.discard(row.id)
+                self._leave(row)
             elif self._must_wait(row):
                 self.counters.held_back += 1
                 self._held.append((now + PATIENCE, row))

@@ -18,6 +18,7 @@ from controller.feed.rpc import Calls, Server
 from controller.feed.subscriptions import Subscriptions
 from controller.feed.sweeper import Sweeper
 from controller.store.engine import Store
+from selvedge.tls import access
 
 
 class Service:
@@ -26,10 +27,11 @@ class Service:
     def __init__(self, conf: cfg.ConfigOpts, store: Store) -> None:
         name = f"selvedge-controller {socket.gethostname()} {os.getpid()}"
         self.store = store
-        self.publisher = Publisher(conf.transport_url, name)
+        place = access(conf)
+        self.publisher = Publisher(place, name)
         self.outbox: Outbox = self.publisher.outbox
         self.sweeper = Sweeper(store, self.publisher)
-        self.subscriptions = Subscriptions(conf.transport_url, name)
+        self.subscriptions = Subscriptions(place, name)
         self.server = Server(conf, Calls(store, self.outbox, self.subscriptions), name.replace(" ", "."))
         self.registry = CollectorRegistry()
         self.registry.register(Metrics(self))
@@ -84,7 +86,22 @@ class Metrics(Collector):
             ("selvedge_feed_bound", "Topics bound to hosts' queues", self._service.subscriptions.bound),
             ("selvedge_feed_unbound", "Topics unbound from hosts' queues", self._service.subscriptions.unbound),
             ("selvedge_calls_refused", "Agents' calls that made no sense", calls.refused),
+            (
+                "selvedge_calls_foreign",
+                "Agents' calls for a host that is not their account's",
+                self._service.server.callers.counters.foreign,
+            ),
+            (
+                "selvedge_calls_nonsense",
+                "Messages among the agents' calls that are none, or want their answer elsewhere",
+                self._service.server.callers.counters.nonsense,
+            ),
             ("selvedge_calls_failed", "Agents' calls that failed and will be repeated", calls.failed),
+            (
+                "selvedge_store_refused",
+                "Calls told at once that the database is away, as it had not answered the one before",
+                self._service.store.fuse.refused,
+            ),
             ("selvedge_store_retries", "Transactions that lost a race and ran again", self._service.store.retries),
         ):
             yield CounterMetricFamily(name, text, value=value)

@@ -12,6 +12,7 @@ import amqp
 
 from selvedge.broker import FEED_EXCHANGE, agent_queue, agent_queue_arguments
 from selvedge.messaging import connect
+from selvedge.tls import Access
 
 LOG = logging.getLogger(__name__)
 
@@ -19,10 +20,10 @@ LOG = logging.getLogger(__name__)
 class Subscriptions:
     """One per process; any thread."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, place: str | Access, name: str) -> None:
         self.bound = 0
         self.unbound = 0
-        self._url = url
+        self._place = place
         self._name = name
         self._lock = threading.Lock()
         self._connection: amqp.Connection | None = None
@@ -66,7 +67,7 @@ class Subscriptions:
     def _open(self) -> amqp.Channel:
         if self._channel is None:
             # No heartbeats: nobody would send them between two calls. TCP's keep-alive looks after it instead.
-            self._connection = connect(self._url, f"{self._name} subscriptions", heartbeat=0)
+            self._connection = connect(self._place, f"{self._name} subscriptions", heartbeat=0)
             self._channel = self._connection.channel()
             self._channel.exchange_declare(FEED_EXCHANGE, "direct", durable=True, auto_delete=False)
         return self._channel

@@ -8,13 +8,13 @@ request bound stays bound.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, func, select, update
 
 from controller.store.clock import timestamp
 from controller.store.engine import Transaction
 from controller.store.schema import agents, ports
 from controller.store.topology import Changes, chunks, deltas, of_ports, placed, select_ports
-from selvedge.rpc import Wired
+from selvedge.rpc import Active, Wired
 
 Record = Callable[[Transaction, Changes], None]
 """`controller.feed.outbox.record`: the last statements of a transaction that changes the topology."""
@@ -106,6 +106,13 @@ def wired(transaction: Transaction, request: Wired, record: Record) -> tuple[str
         gone = [row for row in released if row.id in freed]
         record(transaction, deltas(of_ports(placed(transaction.conn, gone)), {}))
     return tuple(sorted(wanted - {row.id for row in rows}))
+
+
+def active(conn: Connection, host: str) -> Active:
+    """The ports of a host that the API calls ACTIVE."""
+    mine = (ports.c.host == host, ports.c.status == "ACTIVE")
+    row = conn.execute(select(func.count(), func.coalesce(func.sum(ports.c.key), 0)).where(*mine)).one()
+    return Active(int(row[0]), int(row[1]))
 
 
 def _touched() -> dict[str, Any]:

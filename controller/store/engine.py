@@ -11,6 +11,8 @@ be repeatable: it may touch nothing but its transaction.
 SQLite: WAL so that readers never wait; BEGIN IMMEDIATE for writers, because a reader that turns writer half-way can
 only fail; synchronous=FULL, because a topic's version that was published must not be given out a second time after a
 power cut. Writers of one process queue at a mutex, since SQLite's own waiting is by sleeping.
+
+A server that is frozen or cut off costs seconds, not for ever: see `controller.store.absence`.
 """
 
 import logging
@@ -25,6 +27,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from controller.store.absence import SLOW, Fuse, Patient, prepare
 
 LOG = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Store:
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._make_engine(pool_size)
         self._mutex = threading.Lock()
+        self.fuse = Fuse(DatabaseAway)
         self.retries = 0
         """Races lost, for the metrics. Counted without a lock: a lost count harms nobody."""
 
@@ -96,7 +101,11 @@ class Store:
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": 10}
         if not self.sqlite:
             backend = _POSTGRES if self.url.get_backend_name() == "postgresql" else {}
-            return create_engine(self.url, connect_args=backend, isolation_level="READ COMMITTED", **options)
+            engine = create_engine(self.url, connect_args=backend, isolation_level="READ COMMITTED", **options)
+            if self.url.drivername == "postgresql+psycopg":
+                event.listen(engine, "do_connect", _connect_postgres)
+                event.listen(engine, "connect", lambda connection, record: prepare(connection))
+            return engine
         engine = create_engine(self.url, connect_args={"timeout": 20, "check_same_thread": False}, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -108,14 +117,20 @@ class Store:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns; all its statements see one moment. Raises `DatabaseAway`."""
+        with self.fuse.passing():
+            return self._read(work)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
         options = {} if self.sqlite else {"isolation_level": "REPEATABLE READ"}
+        start = time.monotonic()
         for last in (False, True):
             try:
                 with self.engine.connect() as conn:
                     return work(conn.execution_options(**options))
             except (DBAPIError, PoolTimeout) as error:
                 # A connection that died in the pool is replaced: reading twice harms nobody.
-                if last or not (isinstance(error, DBAPIError) and error.connection_invalidated):
+                stale = isinstance(error, DBAPIError) and error.connection_invalidated
+                if last or not stale or time.monotonic() - start > SLOW:
                     raise _away(error) from error
         raise AssertionError("unreachable")
 
@@ -125,20 +140,25 @@ class Store:
         Raises `DatabaseAway` when the database is gone (whether a commit that was under way happened is then
         unknown), `Contention` after `PATIENCE` seconds of lost races.
         """
+        with self.fuse.passing():
+            return self._transaction(work)
+
+    def _transaction(self, work: Callable[[Transaction], T]) -> T:
         died = False
         start = time.monotonic()
         for attempt in count():
             try:
                 return self._once(work)
             except (DBAPIError, PoolTimeout) as error:
-                if isinstance(error, DBAPIError) and error.connection_invalidated and not died:
+                waited = time.monotonic() - start
+                if isinstance(error, DBAPIError) and error.connection_invalidated and not died and waited < SLOW:
                     # Stale in the pool: everything in the pool is replaced now, so one more run tells.
                     died = True
                     continue
                 if not _is_race(error):
                     raise _away(error) from error
                 self.retries += 1
-                if time.monotonic() - start > PATIENCE:
+                if waited > PATIENCE:
                     raise Contention(f"{attempt + 1} races in a row were lost") from error
                 LOG.debug("transaction lost a race (attempt %d): %s", attempt + 1, error)
                 time.sleep(random.uniform(0, min(0.001 * 2 ** min(attempt, 10), 0.05)))
@@ -191,6 +211,10 @@ def _away(error: DBAPIError | PoolTimeout) -> Exception:
         state = getattr(error.orig, "sqlstate", None)
         absent = isinstance(error, (OperationalError, InterfaceError)) and (not state or state[:2] in _ABSENCES)
     return DatabaseAway(str(error.orig).strip()) if absent or error.connection_invalidated else error
+
+
+def _connect_postgres(dialect: object, record: object, arguments: Any, options: Any) -> Patient:
+    return Patient.connect(*arguments, **options)
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -11,6 +11,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from controller.store.absence import unhurried
 from controller.store.engine import Store, Transaction
 from controller.store.schema import metadata
 
@@ -52,6 +53,7 @@ def upgrade(store: Store, revision: str | None = None) -> bool:
     def work(transaction: Transaction) -> bool:
         conn = transaction.conn
         if conn.dialect.name == "postgresql":
+            conn.execute(text("SET LOCAL lock_timeout = 0"))
             conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         if current(conn) == newest:
             return False
@@ -63,4 +65,5 @@ def upgrade(store: Store, revision: str | None = None) -> bool:
             environment.run_migrations()
         return True
 
-    return store.transaction(work)
+    with unhurried():
+        return store.transaction(work)

@@ -7,12 +7,16 @@ find it again. `stop(); start()` keeps the durable queues, `stop(); wipe(); star
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from devstack.labs.process import Daemon, LabError, free_port
 
@@ -20,11 +24,27 @@ SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 
-class Broker:
-    """RabbitMQ under `state`, listening at 127.0.0.1 and at the further IPv4 `addresses`, which must exist."""
+CONTROL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 
-    def __init__(self, state: Path, addresses: Sequence[str] = ()) -> None:
+
+@dataclass(frozen=True)
+class ServerTls:
+    """A broker's certificate and key, and whose client certificates it takes for accounts."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path
+
+
+class Broker:
+    """RabbitMQ under `state`, listening at 127.0.0.1 and at the further IPv4 `addresses`, which must exist.
+
+    With `tls` it listens for that too, and a client may log in by its certificate's common name.
+    """
+
+    def __init__(self, state: Path, addresses: Sequence[str] = (), tls: ServerTls | None = None) -> None:
         self.state = state.resolve()
+        self._tls = tls
         self.daemon = Daemon(self.state, "broker")
         self.epmd = Daemon(self.state, "epmd")
         self._addresses = ("127.0.0.1", *addresses)
@@ -33,9 +53,15 @@ class Broker:
         path = self.state / "ports.json"
         if not path.exists():
             self.state.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"amqp": free_port(), "epmd": free_port(), "distribution": free_port()}))
+            names = ("amqp", "tls", "epmd", "distribution")
+            path.write_text(json.dumps({name: free_port() for name in names}))
         settings: dict[str, int] = json.loads(path.read_text())
         return settings
+
+    @property
+    def tls_port(self) -> int:
+        """TCP port of AMQP over TLS."""
+        return self._settings()["tls"]
 
     @property
     def port(self) -> int:
@@ -47,9 +73,32 @@ class Broker:
         """oslo.messaging's transport URL, for programs of this network namespace."""
         return self.url_at("127.0.0.1")
 
-    def url_at(self, address: str) -> str:
-        """The same for programs that reach the broker at `address`."""
-        return f"rabbit://guest:guest@{address}:{self.port}/"
+    def url_at(self, address: str, login: str = "guest:guest") -> str:
+        """The same for programs that reach the broker at `address`, and log in as `user:password`."""
+        return f"rabbit://{login}@{address}:{self.port}/"
+
+    def grant(self, accounts: dict[str, Any]) -> None:
+        """Have these accounts (`selvedge.accounts.definitions`) besides `guest` from every start on."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        secret = {"name": "guest", "password": "guest", "tags": ["administrator"], "limits": {}}
+        whole = {name: list(rows) for name, rows in accounts.items()}
+        whole["vhosts"] = [{"name": "/"}]
+        whole["users"].append(secret)
+        whole["permissions"].append({"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"})
+        (self.state / "definitions.json").write_text(json.dumps(whole))
+
+    def control(self, *words: str) -> str:
+        """Output of `rabbitmqctl`. Raises LabError."""
+        done = subprocess.run(
+            [CONTROL, "--quiet", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self.environment},
+        )
+        if done.returncode:
+            raise LabError(f"rabbitmqctl {words[0]}: {done.stderr.strip()}")
+        return done.stdout
 
     @property
     def pid(self) -> int | None:
@@ -75,12 +124,13 @@ class Broker:
         if not cookie.exists():
             cookie.write_text(secrets.token_hex(16))
             cookie.chmod(0o400)
-        (self.state / "plugins").write_text("[].\n")
+        (self.state / "plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n" if self._tls else "[].\n")
         listeners = ", ".join(f'{{"{address}", {ports["amqp"]}}}' for address in self._addresses)
         # The disk of a laptop or a container is often nearly full, and a lab needs little of it.
         (self.state / "rabbitmq.config").write_text(
             "[{rabbit, [\n"
             f"    {{tcp_listeners, [{listeners}]}},\n"
+            f"{self._more_settings()}"
             "    {loopback_users, []},\n"
             "    {num_tcp_acceptors, 4},\n"
             '    {vm_memory_high_watermark, {absolute, "512MB"}},\n'
@@ -110,6 +160,22 @@ class Broker:
         )
         if wait:
             self.wait_ready()
+
+    def _more_settings(self) -> str:
+        lines = []
+        definitions = self.state / "definitions.json"
+        if definitions.exists():
+            lines.append(f'{{load_definitions, "{definitions}"}}')
+        if self._tls:
+            listeners = ", ".join(f'{{"{address}", {self.tls_port}}}' for address in self._addresses)
+            lines += [
+                f"{{ssl_listeners, [{listeners}]}}",
+                f'{{ssl_options, [{{cacertfile, "{self._tls.client_ca_file}"}}, {{certfile, "{self._tls.cert_file}"}}, '
+                f'{{keyfile, "{self._tls.key_file}"}}, {{verify, verify_peer}}, {{fail_if_no_peer_cert, false}}]}}',
+                "{auth_mechanisms, ['PLAIN', 'AMQPLAIN', 'EXTERNAL']}",
+                "{ssl_cert_login_from, common_name}",
+            ]
+        return "".join(f"    {line},\n" for line in lines)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return once it answers AMQP's greeting. Raises LabError with the log's tail."""

@@ -14,6 +14,7 @@ from devstack.labs.api import Api
 from devstack.labs.hypervisor import DAEMONS
 from devstack.labs.lab import Lab
 from devstack.labs.process import LabError
+from selvedge import verdict
 
 HOME = Path(__file__).resolve().parents[2]
 CONSOLE = Console(highlight=False)
@@ -108,6 +109,16 @@ def _port_status(api: Api, port: str) -> str:
         return str(error)
 
 
+def check(lab: Lab, asked: argparse.Namespace) -> int:
+    """compare the database with what the hypervisors know and their switches have"""
+    code, found = lab.check(*asked.host)
+    if asked.json:
+        print(verdict.as_json(found))
+    else:
+        verdict.show({host: said.get("unchecked", said) for host, said in found.items()})
+    return code
+
+
 def down(lab: Lab, asked: argparse.Namespace) -> int:
     """end and remove everything, also after a crash"""
     del asked
@@ -143,6 +154,9 @@ def parser() -> argparse.ArgumentParser:
     for name, call in (("start", start), ("stop", stop), ("kill", kill)):
         verb(name, call).add_argument("name", nargs="+", metavar="DAEMON", help="hv1 agent, broker, controller1 …")
     verb("status", status).add_argument("--json", action="store_true")
+    checking = verb("check", check)
+    checking.add_argument("host", nargs="*", metavar="HYPERVISOR")
+    checking.add_argument("--json", action="store_true")
     verb("down", down)
     return found
 

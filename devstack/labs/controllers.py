@@ -42,7 +42,8 @@ class Controller:
         for section, more in options.items():
             self._settings.setdefault(section, {}).update(more)
 
-    def _configuration(self) -> str:
+    def configuration(self) -> str:
+        """The path of its configuration, which is written."""
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / "controller.conf"
         path.write_text(ini(self._settings))
@@ -55,7 +56,7 @@ class Controller:
 
     def launch(self) -> None:
         """Start it; `wait_ready` does the rest."""
-        self.daemon.start([str(program("selvedge-controller")), "--config-file", self._configuration()])
+        self.daemon.start([str(program("selvedge-controller")), "--config-file", self.configuration()])
 
     def wait_ready(self) -> None:
         """Return once the API answers; LabError with the log's tail if it dies."""

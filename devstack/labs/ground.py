@@ -9,7 +9,10 @@
 pass tagged frames as they are.
 """
 
+import contextlib
+import fcntl
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +60,18 @@ DEAF = tuple(
 br-phy; the route back leads there too, so the reverse path filter drops the rest."""
 
 
+LOCK = Path("/run/selvedge-lab.network")
+"""Locked by whoever chooses a management network, until its address can be seen."""
+
+
+@contextlib.contextmanager
+def chosen_management(names: netns.Names) -> Iterator[str]:
+    """An address for the machine that no other lab takes meanwhile; on leaving it must be on an interface."""
+    with LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield free_management(names)
+
+
 def free_management(names: netns.Names) -> str:
     """The machine's address in a /24 that it does not use yet, of the range for benchmarks (RFC 2544)."""
     lines = netns.run(["ip", "-br", "-4", "addr"]).splitlines()
@@ -87,7 +102,6 @@ class Namespaces:
         self.management = ""
 
     def open(self) -> None:
-        self.management = free_management(self.names)
         wires = self.names.wires
         netns.run(["ip", "netns", "add", wires])
         hush(netns.path_of(wires))
@@ -96,13 +110,14 @@ class Namespaces:
             + [f"link set {wire} up" for wire in WIRES],
             wires,
         )
-        netns.ip(
-            [
-                f"link add {self.names.management} type veth peer name machine netns {wires}",
-                f"addr add {self.management}/24 dev {self.names.management}",
-                f"link set {self.names.management} up",
-            ]
-        )
+        with chosen_management(self.names) as self.management:
+            netns.ip(
+                [
+                    f"link add {self.names.management} type veth peer name machine netns {wires}",
+                    f"addr add {self.management}/24 dev {self.names.management}",
+                    f"link set {self.names.management} up",
+                ]
+            )
         netns.ip(["link set machine master mgmt", "link set machine up"], wires)
 
     def hypervisor(self, name: str, number: int) -> Path:

@@ -37,12 +37,16 @@ class Hypervisor:
     def __init__(
         self, name: str, *, state: Path, namespace: Path, tunnel: str, transport_url: str, program: Path
     ) -> None:
+        self.privileges: Sequence[str] = ()
+        """A command that starts the agent with other privileges than root's, such as setpriv(1)."""
         self.name = name
         self.state = state.resolve()
         self.namespace = namespace
         self.tunnel = tunnel
         self.transport_url = transport_url
         self.program = program
+        self.options: dict[str, dict[str, str]] = {}
+        """More of the agent's configuration, by section, for starts by this object."""
         self.rundir = self.state / "run"
         self.daemons = {kind: Daemon(self.state, kind) for kind in DAEMONS}
 
@@ -116,11 +120,13 @@ class Hypervisor:
                 "state_dir": str(self.state / "agent"),
             },
         }
+        for section, more in self.options.items():
+            settings.setdefault(section, {}).update(more)
         (self.state / "agent").mkdir(exist_ok=True)
         (self.state / "agent" / "status.json").unlink(missing_ok=True)  # what a former run said says nothing of this
         configuration = self.state / "agent.conf"
         configuration.write_text(ini(settings))
-        command = [str(self.program), "--config-file", str(configuration)]
+        command = [*self.privileges, str(self.program), "--config-file", str(configuration)]
         self.daemons["agent"].start(netns.inside(self.namespace, command))
 
     def stop(self, kind: str) -> None:

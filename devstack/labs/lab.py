@@ -14,7 +14,9 @@ every namespace with this lab's prefix.
 
 import contextlib
 import json
+import secrets
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,7 @@ from devstack.labs.hypervisor import Hypervisor
 from devstack.labs.postgres import Postgres
 from devstack.labs.process import Daemon, LabError, free_port, wait_for
 from devstack.labs.vm import Vm, Wanted, configure, wanted
+from selvedge.accounts import agent_account, definitions
 
 MARK = ".selvedge-lab"
 """The first file of a lab's state directory: `down` ends and removes nothing where it is not."""
@@ -76,14 +79,17 @@ class Lab:
     def hypervisors(self) -> dict[str, Hypervisor]:
         """By name: hv1, hv2 …"""
         plan = self.plan
-        url = self.broker.url_at(self.ground.management)
+        accounts = plan["accounts"]
+        broker, address = self.broker, self.ground.management
         return {
             name: Hypervisor(
                 name,
                 state=self.state / name,
                 namespace=Path(where),
                 tunnel=f"10.255.0.{number}/16",
-                transport_url=url,
+                transport_url=broker.url_at(address, f"{agent_account(name)}:{accounts[name]}")
+                if name in accounts
+                else broker.url_at(address),
                 program=program("selvedge-agent"),
             )
             for number, (name, where) in enumerate(plan["hypervisors"].items(), start=1)
@@ -146,7 +152,8 @@ class Lab:
         """Start everything, at once as far as it can be; returns when the API answers and every agent is in sync.
 
         `database`: SQLAlchemy's URL, or `postgresql` for a server of the lab's own; default SQLite under `state`.
-        `options`: more of the controllers' configuration, by section. What was started is left for `down` on failure.
+        `options`: more of the controllers' configuration, by section. Each hypervisor has an account of its own on the
+        broker, unless `[agents] accounts` is `shared`. What was started is left for `down` on failure.
         """
         if self.is_up:
             raise LabError(f"there is a lab under {self.state} already; 'devstack/lab down' removes it")
@@ -166,10 +173,13 @@ class Lab:
         with ThreadPoolExecutor(8) as pool:
             self.ground.open()
             service = self.broker
+            names = [f"hv{number}" for number in range(1, hypervisors + 1)]
+            shared = (options or {}).get("agents", {}).get("accounts") == "shared"
+            accounts: dict[str, str] = {} if shared else {name: secrets.token_urlsafe(24) for name in names}
+            service.grant(definitions(accounts))
             broker = pool.submit(service.start)
             own = database == "postgresql"
             postgres = pool.submit(self._start_postgres) if own else None
-            names = [f"hv{number}" for number in range(1, hypervisors + 1)]
             places = {name: str(self.ground.hypervisor(name, number)) for number, name in enumerate(names, start=1)}
             plan = {
                 "management": self.ground.management,
@@ -180,6 +190,7 @@ class Lab:
                 else database or f"sqlite:///{self.state / 'selvedge.db'}",
                 "own_postgresql": own,
                 "options": options or {},
+                "accounts": accounts,
             }
             (self.state / "lab.json").write_text(json.dumps(plan, indent=1))
             switches = [pool.submit(hypervisor.start_switch) for hypervisor in self.hypervisors.values()]
@@ -326,6 +337,32 @@ class Lab:
                 for port, vm in self.vms.items()
             },
         }
+
+    def check(self, *hosts: str, timeout: float = 15.0) -> tuple[int, dict[str, Any]]:
+        """`selvedge check`: its exit status, and what it says of each host (none named: of all that live)."""
+        controller = next(iter(self.controllers.values()))
+        command = [str(program("selvedge")), "check", *hosts, "--config-file", controller.configuration()]
+        command += ["--json", "--timeout", str(timeout)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout + 60)
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            raise LabError(f"selvedge check: {done.stderr.strip() or done.stdout.strip()}") from None
+        return done.returncode, found
+
+    def differences(self, *hosts: str, timeout: float = 15.0) -> list[str]:
+        """What `selvedge check` finds, one line each (hosts that could not be checked too); none: all is equal."""
+        code, found = self.check(*hosts, timeout=timeout)
+        lines = []
+        for host, said in found.items():
+            if "unchecked" in said:
+                lines.append(f"{host}: not checked: {said['unchecked']}")
+            else:
+                lines += [f"{host}: " + " ".join(filter(None, finding.values())) for finding in said["findings"]]
+                lines += [f"{host}: not compared: {text}" for text in said["left_out"]]
+        if (code == 0) != (not lines):
+            raise LabError(f"selvedge check: exit status {code}, and it says {lines}")
+        return lines
 
     def story(self) -> str:
         """The ends of all logs and the flows of all hypervisors: what explains a failure."""

@@ -9,6 +9,7 @@ lab with the same verbs, and `ground.net` is the Mininet network, whose nodes a 
 Mininet cannot find its nodes again in another process: such a lab lives as long as the process that made it.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from mininet.net import Mininet
 from mininet.node import Node
 
 from devstack.labs import netns
-from devstack.labs.ground import DEAF, WIRES, free_management, hush, management_address
+from devstack.labs.ground import DEAF, WIRES, chosen_management, hush, management_address
 from devstack.labs.hypervisor import Hypervisor
+
+# Mininet makes every later logger of the process print on the terminal, without newlines; that is not its business.
+logging.setLoggerClass(logging.Logger)
 
 
 class WireNode(Node):  # type: ignore[misc]  # Mininet has no types
@@ -65,14 +69,14 @@ class MininetGround:
         self._wires: dict[str, Any] = {}
 
     def open(self) -> None:
-        self.management = free_management(self.names)
         self._wires = {wire: self.net.addHost(wire, cls=WireNode) for wire in WIRES}
         machine = self.net.addHost("machine", cls=Node, inNamespace=False)
         self.net.addLink(
             machine, self._wires["mgmt"], cls=Link, intfName1=self.names.management, intfName2="machine-mgmt"
         )
         self._wires["mgmt"].attach("machine-mgmt")
-        machine.cmd(f"ip addr add {self.management}/24 dev {self.names.management}")
+        with chosen_management(self.names) as self.management:
+            machine.cmd(f"ip addr add {self.management}/24 dev {self.names.management}")
         machine.cmd(f"ip link set {self.names.management} up")
 
     def hypervisor(self, name: str, number: int) -> Path:

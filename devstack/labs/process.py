@@ -5,6 +5,7 @@ given to somebody else meanwhile is never signalled. `Daemon` is all of the stat
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -23,14 +24,28 @@ class LabError(Exception):
     """Something of the lab does not work; the text is one clear line for the user."""
 
 
+PORTS = range(20_000, 32_000)
+"""Below the range from which clients get theirs."""
+
+LAST_PORT = Path("/run/selvedge-lab.port")
+"""The port that was given out last, to any lab of this machine; whoever takes the next one locks it."""
+
+
 def free_port() -> int:
-    """A TCP port of loopback that nobody uses, below the range from which clients get theirs."""
-    for _ in range(200):
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise LabError("no free TCP port between 20000 and 32000")
+    """A TCP port of loopback that nobody uses. Labs start side by side, and a port is used some time after it was
+    chosen, or again after a restart: so each is given out once before any is given out again."""
+    with LAST_PORT.open("a+") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        record.seek(0)
+        last = int(record.read().strip() or random.choice(PORTS))
+        for step in range(1, len(PORTS)):
+            port = PORTS[(last + step - PORTS.start) % len(PORTS)]
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                record.truncate(0)
+                record.write(str(port))
+                return port
+    raise LabError(f"no free TCP port between {PORTS.start} and {PORTS.stop}")
 
 
 def wait_for(what: str, ready: Callable[[], bool], timeout: float = 30.0, poll: float = 0.01) -> None:
@@ -78,9 +93,11 @@ class Daemon:
             seen = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return None
-        if seen["pid"] in _CHILDREN:
-            _CHILDREN[seen["pid"]].poll()
-        return int(seen["pid"]) if start_time(seen["pid"]) == seen["started"] else None
+        if start_time(seen["pid"]) == seen["started"]:
+            return int(seen["pid"])
+        if child := _CHILDREN.pop(seen["pid"], None):
+            child.wait()  # for others a zombie is alive: PostgreSQL does not start beside one of its lock file
+        return None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start `command` in a session of its own, `environment` added to ours. LabError if it runs already."""

@@ -5,11 +5,13 @@ controllers; both are Mininet networks. A test gets a `World` around one of them
 fails, flows, groups, interfaces and logs of the lab are printed with it. A missing dependency is an error.
 """
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mininet.log import setLogLevel
@@ -20,6 +22,7 @@ from devstack.labs.lab import Lab
 from devstack.labs.mininet_node import MininetGround
 from devstack.labs.postgres import Postgres
 from devstack.labs.process import LabError
+from tests.functional import turns
 from tests.functional.verbs import World
 
 
@@ -27,6 +30,22 @@ def pytest_configure() -> None:
     if os.geteuid() != 0:
         pytest.exit("the functional tests make network namespaces and need root: run them as root", 1)
     setLogLevel("error")
+    # What a library's thread says between tests, or after the last one, is nobody's news.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=turns.rank)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> turns.Parts:
+    return turns.Parts(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with turns.turn(turns.asked(item, "alone")):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from controller.store.topology import deltas, of_ports, of_segments, placed, sel
 from devstack.labs.broker import Broker
 from selvedge import broker as names
 from selvedge import options, rpc
+from selvedge.tls import access
+from selvedge.topics import Update
 
 NOW = "2026-01-01T00:00:00Z"
 
@@ -30,7 +32,7 @@ def files(directory: Path, broker: Broker, **agent: str) -> list[str]:
     """Arguments that name a configuration file made for this test."""
     path = directory / "selvedge.conf"
     lines = [f"[DEFAULT]\ntransport_url = {broker.url}\n", *(f"{name} = {value}\n" for name, value in agent.items())]
-    path.write_text("".join(lines) + f"[agent]\nstate_dir = {directory}\n")
+    path.write_text("".join(lines) + f"[agents]\naccounts = shared\n[agent]\nstate_dir = {directory}\n")
     return ["--config-file", str(path)]
 
 
@@ -138,7 +140,10 @@ class Controller:
 class Host:
     """An agent without a switch, whose reactor is the test itself."""
 
-    def __init__(self, directory: Path, broker: Broker, name: str, *interest: str) -> None:
+    def __init__(
+        self, directory: Path, broker: Broker, name: str, *interest: str, arguments: list[str] | None = None
+    ) -> None:
+        """`arguments` name its configuration; default: one made for it, with the broker's shared account."""
         directory.mkdir()
         self.name = name
         self.interest = set(interest)
@@ -150,8 +155,8 @@ class Host:
         self.outstanding: Request | None = None
         self.connected = False
         self.events: queue.SimpleQueue[FeedEvent | Answer] = queue.SimpleQueue()
-        conf = options.load_agent(files(directory, broker, host=name))
-        self.session = Session(conf.transport_url, name, self.events.put)
+        conf = options.load_agent(arguments or files(directory, broker, host=name))
+        self.session = Session(access(conf), name, self.events.put)
         self.calls = Calls(conf, self.events.put)
         self.calls.start()
         self.session.start()
@@ -187,7 +192,9 @@ class Host:
             self.downs += 1
         elif isinstance(event, FeedMessages):
             for message in event.updates:
+                assert isinstance(message, Update)
                 self.topics.update(message, now)
+            self.session.took(1)
         elif isinstance(event.reply, rpc.SubscribeReply):
             self.topics.answer(event.reply, now)
         elif isinstance(event.reply, rpc.ReportReply) and isinstance(event.request, rpc.Report):

@@ -127,7 +127,11 @@ def test_what_is_committed_while_hosts_subscribe_is_missed_by_none(start: Start,
 
 
 @both_databases
-def test_many_writers_of_one_topic_are_published_in_the_order_of_their_commits(start: Start, host: Hosts) -> None:
+def test_many_writers_of_one_topic_are_published_in_the_order_of_their_commits(
+    start: Start, host: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a publisher that waits as long as a thread of a busy machine may need to hand over what it committed."""
+    monkeypatch.setattr("controller.feed.publisher.PATIENCE", 5.0)
     controller = start()
     segment = controller.network()
     ports = controller.ports(segment, "hv9", 8)

@@ -14,6 +14,8 @@ from devstack.labs import netns
 from devstack.labs.api import Api
 from devstack.labs.process import start_time, wait_for
 
+pytestmark = pytest.mark.early
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

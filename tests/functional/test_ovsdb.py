@@ -35,6 +35,7 @@ class Client:
             self.inventory.load(event.updates)
         elif isinstance(event, Updated):
             self.inventory.update(event.updates)
+            self.database.took(1)
         return event
 
     def until(self, condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -18,7 +18,7 @@ import pytest
 from openflow.codec.text import value_text
 from openflow.fields import TABLE
 from selvedge.topology import SegmentKind
-from tests.functional.test_switch_on_ovs import Agent
+from tests.functional.small_agent import Agent
 from tests.functional.vswitch import Vswitch
 from tests.interpreter import Fabric, Packet, Switch
 from tests.packets import BROADCAST, advertise, arp, frame, ip, ipv4, ipv6, lla, solicit, udp

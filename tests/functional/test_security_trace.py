@@ -18,8 +18,8 @@ import pytest
 from selvedge.topology import SegmentKind
 from tests.conntrack import LATER
 from tests.flowtable import Sent, Switch
+from tests.functional.small_agent import Agent
 from tests.functional.test_pipeline_on_ovs import PORTS, Bridge
-from tests.functional.test_switch_on_ovs import Agent
 from tests.interpreter import Hypervisor, Packet
 from tests.random_projects import KINDS, project
 from tests.random_stories import Story

@@ -1,7 +1,6 @@
 """The switch's thread and the programmer against a real ovs-vswitchd (userspace datapath, servers of its own)."""
 
 import os
-import queue
 import signal
 import time
 from collections.abc import Iterator
@@ -9,17 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from devstack.labs.hypervisor import listens
 from openflow.announce import announcement
 from openflow.batch import (
-    Batch,
     Confirmed,
     Connected,
     Disconnected,
     Flush,
     Flushed,
-    Key,
     Rejected,
-    SwitchEvent,
     Trouble,
 )
 from openflow.flow import (
@@ -37,69 +34,14 @@ from openflow.flow import (
 )
 from openflow.match import Value
 from openflow.pipeline import DELIVER, FIRST_GROUP, GENEVE_OPTION, MARKER, PROVIDER
-from openflow.programmer import Programmer
-from openflow.switch import Switch
 from selvedge.topology import Endpoint, Segment
 from tests.functional.frames import udp
+from tests.functional.small_agent import Agent
 from tests.functional.vswitch import PROTOCOLS, Vswitch, wait_for
 
 G1, G2 = FIRST_GROUP + 1, FIRST_GROUP + 2
 NO_SUCH_PORT = 0xFF20
 """Not a port that a switch may have: refused when the flow is added."""
-
-
-class Agent:
-    """A programmer and a switch's thread, joined as the agent's reactor joins them."""
-
-    def __init__(self, ovs: Vswitch, **options: float) -> None:
-        self.programmer = Programmer()
-        self.events: queue.SimpleQueue[SwitchEvent] = queue.SimpleQueue()
-        self.switch = Switch(str(ovs.door()), self.events.put, **options)  # type: ignore[arg-type]
-        self.seen: list[SwitchEvent] = []
-        self.batches: list[Batch] = []
-        self.switch.start()
-
-    def step(self, seconds: float = 10) -> SwitchEvent:
-        """Wait for an event and do what the reactor does."""
-        event = self.events.get(timeout=seconds)
-        self.seen.append(event)
-        if isinstance(event, Connected):
-            self.programmer.connected(event)
-        elif isinstance(event, Disconnected):
-            self.programmer.disconnected()
-        elif isinstance(event, Confirmed):
-            self.programmer.confirmed(event.batch_id)
-        elif isinstance(event, Rejected):
-            self.programmer.rejected(event, time.monotonic())
-        self.send()
-        return event
-
-    def send(self) -> None:
-        if (batch := self.programmer.next_batch(time.monotonic())) is not None:
-            self.batches.append(batch)
-            self.switch.submit(batch)
-
-    def want(self, *entries: Flow | GroupEntry, owner: str | None = None) -> None:
-        flows = {entry.key: entry for entry in entries if isinstance(entry, Flow)}
-        groups = {entry.id: entry for entry in entries if isinstance(entry, GroupEntry)}
-        owners: dict[Key, str] = {} if owner is None else {entry.key: owner for entry in entries}
-        self.programmer.change(dict(flows), dict(groups), owners)
-
-    def unwant(self, *keys: Key) -> None:
-        flows = {key: None for key in keys if isinstance(key, bytes)}
-        self.programmer.change(dict(flows), {key: None for key in keys if isinstance(key, int)}, {})
-
-    def settle(self) -> None:
-        """Send until the switch has everything."""
-        self.programmer.release()
-        self.send()
-        while not self.programmer.synced:
-            self.step()
-
-    def until(self, kind: type[SwitchEvent]) -> SwitchEvent:
-        while not isinstance(event := self.step(), kind):
-            pass
-        return event
 
 
 @pytest.fixture
@@ -409,7 +351,8 @@ def test_thousands_of_refused_flows_do_not_block(agent: Agent) -> None:
     agent.want(*(flow(number, NO_SUCH_PORT if number % 2 else 1) for number in range(20_000)))
     agent.settle()
     assert (agent.programmer.flows, len(agent.programmer.failed)) == (10_000, 10_000)
-    assert agent.switch.counters.errors == 10_000
+    # Who is refused is tried again after a second, which a busy machine may need for this.
+    assert agent.switch.counters.errors == 10_000 * sum(isinstance(event, Rejected) for event in agent.seen)
 
 
 def test_geneve_option_is_mapped_once(ovs: Vswitch, agent: Agent) -> None:
@@ -433,7 +376,7 @@ def test_geneve_option_is_mapped_once(ovs: Vswitch, agent: Agent) -> None:
 
 def test_geneve_slot_taken_by_another(ovs: Vswitch) -> None:
     """Somebody mapped another option to our field: it is said, by name, and left alone; the rest goes on."""
-    wait_for(ovs.door().exists)
+    wait_for(lambda: listens(ovs.door()))
     ovs.ofctl("add-tlv-map", "{class=0xffff,type=0,len=4}->tun_metadata0")
     agent = Agent(ovs)
     trouble = agent.until(Trouble)
@@ -464,9 +407,9 @@ def test_bridge_without_openflow_14(ovs: Vswitch) -> None:
 
 def test_idle_connection_is_kept_and_a_silent_switch_is_left(ovs: Vswitch) -> None:
     """Silence is probed by an echo, which keeps the connection; a switch that stands still counts as lost."""
-    agent = Agent(ovs, probe=0.1, dead=0.6)
+    agent = Agent(ovs, probe=0.1, dead=1.5)
     agent.until(Connected)
-    time.sleep(1.0)
+    time.sleep(2.0)
     assert agent.events.empty()
     vswitchd = ovs.pid("ovs-vswitchd")
     os.kill(vswitchd, signal.SIGSTOP)

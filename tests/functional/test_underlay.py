@@ -6,6 +6,7 @@ answers ARP, and what reaches its Geneve port is counted.
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from devstack.labs import netns
 from tests.functional.vswitch import Vswitch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,24 +35,10 @@ underlay.join(5)
 sys.exit(0 if underlay.probes == 1 and not underlay.is_alive() else 1)
 """
 
-LISTEN = """
-import socket, sys
-listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-listener.bind(("", 6081))
-print("ready", flush=True)
-listener.settimeout(0.6)
-try:
-    listener.recv(2000)
-except TimeoutError:
-    sys.exit(1)
-"""
-
-SEND = """
-import socket
-link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-link.bind(("vm0", 0))
-link.send(b"\\xff" * 6 + b"\\x02\\0\\0\\0\\0\\x01" + b"\\x88\\xb5" + b"tenant" * 10)
-"""
+GENEVE = 6081
+FRAME = b"\xff" * 6 + b"\x02\0\0\0\0\x01" + b"\x88\xb5" + b"tenant" * 10
+PATIENCE = 1.0
+"""Seconds in which a packet that was sent arrives."""
 
 
 class Underlay:
@@ -104,11 +92,19 @@ class Underlay:
         self.vswitch.appctl("revalidator/purge")
 
     def first_packet_arrives(self) -> bool:
-        with subprocess.Popen(self.python(self.there, LISTEN), stdout=subprocess.PIPE) as listener:
-            assert listener.stdout is not None
-            assert listener.stdout.readline() == b"ready\n"
-            subprocess.run(self.python(self.here, SEND), check=True)
-            return listener.wait(10) == 0
+        with netns.entered(netns.path_of(self.there)):
+            listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with netns.entered(netns.path_of(self.here)):
+            link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with listener, link:
+            listener.bind(("", GENEVE))
+            listener.settimeout(PATIENCE)
+            link.bind(("vm0", 0))
+            link.send(FRAME)
+            try:
+                return bool(listener.recv(2000))
+            except TimeoutError:
+                return False
 
 
 @pytest.fixture

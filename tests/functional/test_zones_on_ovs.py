@@ -42,6 +42,7 @@ class Host:
             self.inventory.load(event.updates)
         elif isinstance(event, Updated):
             self.inventory.update(event.updates)
+            self.database.took(1)
         self.zones.stored(self.inventory.external_ids)
         return event
 

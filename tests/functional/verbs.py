@@ -124,6 +124,10 @@ class World:
         for rule in rules:
             self.api.delete("security_group_rule", rule)
 
+    def gone(self, network: str) -> None:
+        """A test has deleted this network by itself."""
+        self._networks.remove(network)
+
     def ungroup(self, group: str) -> None:
         """Delete a group that no port is in."""
         self.api.delete("security_group", group)
@@ -165,6 +169,10 @@ class World:
 
     def status(self, vm: Vm) -> str:
         return str(self.api.show("port", vm.port)["status"])
+
+    def check(self, *hosts: str) -> list[str]:
+        """What `selvedge check` finds, one line each; none: all is equal."""
+        return self.lab.differences(*hosts)
 
     # The end
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from devstack.labs.hypervisor import listens
+
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 PROTOCOLS = "OpenFlow10,OpenFlow13,OpenFlow14,OpenFlow15"
 OWN_NAMESPACE = ("unshare", "--net")
@@ -40,8 +42,8 @@ class Vswitch:
 
     def start_database(self) -> None:
         self._start("ovsdb-server", str(self.directory / "conf.db"), f"--remote=punix:{self.database}")
-        wait_for(self.database.exists)
-        self.vsctl("--no-wait", "init")
+        wait_for(lambda: listens(self.database))
+        self.vsctl("init")
 
     def start_switch(self) -> None:
         self._start("ovs-vswitchd", f"unix:{self.database}", "--disable-system")

@@ -1,4 +1,4 @@
-"""Simulated surroundings of the agent's core: a database, a switch, a controller and its feed, all in memory.
+"""Simulated surroundings of the agent's core: a database and a switch, with the `simulated_controller`, all in memory.
 
 `World` keeps one queue per source, in that source's order; who drives it decides which source speaks next, so orders
 that are rare in life (a snapshot before the binding it answers, a plug during a reconnect) are as likely as any other.
@@ -6,49 +6,40 @@ Nothing here knows how the core works: the oracle is what the switch and the con
 """
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
-
+from agents import remembered
 from agents.calls import Answer
 from agents.conditions import Settings
 from agents.core import Core
-from agents.effects import Announce, Call, Event, Submit, Transact, Warm
+from agents.effects import Announce, Call, Event, Remember, Submit, Transact, Warm
+from agents.headless import AWAY
 from agents.ovsdb import Loaded, Transacted, Updated
 from agents.session import FeedDown, FeedMessages, FeedUp
 from agents.zones import KEY
-from openflow.batch import Batch, Confirmed, Connected, Disconnected, Flush, Flushed, Refusal, Rejected
+from openflow.batch import (
+    Audit,
+    Audited,
+    Batch,
+    Confirmed,
+    Connected,
+    Disconnected,
+    Flush,
+    Flushed,
+    Order,
+    Refusal,
+    Rejected,
+)
 from openflow.facts import Fact, Patch, Plug, Posture, Self, TunnelPort, Zone
 from openflow.incremental import Engine
-from openflow.pipeline import Kind, owner_of
-from selvedge import rpc
-from selvedge.topics import (
-    HOSTS,
-    Snapshot,
-    Update,
-    addresses_topic,
-    group_topic,
-    host_topic,
-    members_topic,
-    segment_topic,
-)
-from selvedge.topology import (
-    AddressGroup,
-    Binding,
-    Endpoint,
-    Group,
-    Host,
-    Membership,
-    Object,
-    Ref,
-    Rule,
-    Segment,
-    ref,
-)
+from openflow.pipeline import MARKER, Kind, owner_of
+from selvedge.topics import HOSTS, addresses_topic, group_topic, host_topic, members_topic, segment_topic
+from selvedge.topology import Ref, Rule, Segment
 from tests.unit.rows import Rows
+from tests.unit.simulated_controller import HERE, SEGMENTS, Controller
 
-HERE = "hv1"
+__all__ = ["HERE", "SEGMENTS", "SETTINGS", "Controller", "World"]
+
 SETTINGS = Settings(
     host=HERE,
     tunnel_ip="192.0.2.1",
@@ -59,175 +50,7 @@ SETTINGS = Settings(
     report_interval=30.0,
     started_at="2026-01-01T00:00:00+00:00",
 )
-HOSTS_KNOWN = {
-    HERE: Host(HERE, 1, "192.0.2.1"),
-    "hv2": Host("hv2", 2, "192.0.2.2"),
-    "hv3": Host("hv3", 3, "192.0.2.3"),
-}
-SEGMENTS = {
-    "s1": Segment("s1", 11, "n1", "geneve", 101, None, 1442),
-    "s2": Segment("s2", 12, "n2", "vlan", 102, "physnet1", 1500),
-    "s3": Segment("s3", 13, "n3", "vxlan", 103, None, 1450),
-}
 REFUSED = Refusal("OFPBAC_BAD_OUT_PORT", 2, 4)
-
-
-@dataclass
-class Port:
-    """A port as the controller has it."""
-
-    endpoint: Endpoint
-    host: str | None = None
-    claimed: bool = False
-    status: str = "DOWN"
-
-
-class Listener(Protocol):
-    """Who hears what a simulated source says."""
-
-    def say(self, source: str, event: Any) -> None: ...
-
-
-class Controller:
-    """Topics with versions, the four calls, and what the API says of ports."""
-
-    def __init__(self, world: "Listener") -> None:
-        self._world = world
-        self.ports: dict[str, Port] = {}
-        self.topics: dict[str, dict[Ref, Object]] = {}
-        self.versions: dict[str, int] = {}
-        self.bound: set[str] = set()
-        self.identities: dict[tuple[str, ...], int] = {(): 0}
-        self.calls: list[rpc.Report | rpc.Subscribe | rpc.Claim | rpc.Wired] = []
-        self._change({HOSTS: list(HOSTS_KNOWN.values())})
-        for segment in SEGMENTS.values():
-            self._change({segment_topic(segment.id): [segment]})
-
-    # --- the API
-
-    def create(self, number: int, segment: str, host: str | None = None, **values: Any) -> str:
-        name = f"p{number}"
-        endpoint = Endpoint(name, 100 + number, segment, "", f"fa:16:3e:00:00:{number:02x}", (f"10.0.0.{number}",))
-        self.ports[name] = Port(replace_struct(endpoint, **self._grouped(values)))
-        self.bind(name, host)
-        return name
-
-    def bind(self, name: str, host: str | None, claimed: bool = False) -> None:
-        port = self.ports[name]
-        if port.host == host:
-            return
-        if port.host is not None:
-            self._change({}, {host_topic(port.host): [Ref("binding", name)]})
-        port.host, port.status, port.claimed = host, "DOWN", claimed
-        segment = port.endpoint.segment
-        if host is None:
-            self._change({}, {segment_topic(segment): [Ref("endpoint", name)]})
-            return
-        port.endpoint = replace_struct(port.endpoint, host=host)
-        self._tell(port, host)
-
-    def update(self, name: str, **values: Any) -> None:
-        port = self.ports[name]
-        port.endpoint = replace_struct(port.endpoint, **self._grouped(values))
-        if port.host is not None:
-            self._tell(port, port.host)
-
-    def _tell(self, port: Port, host: str) -> None:
-        """The states of a bound port, and of its set of groups, if that is the first of its kind."""
-        endpoint = port.endpoint
-        binding = Binding(endpoint.id, endpoint.segment, endpoint.groups)
-        upserts: dict[str, list[Any]] = {segment_topic(endpoint.segment): [endpoint]}
-        if self.topics.get(host_topic(host), {}).get(ref(binding)) != binding:
-            upserts[host_topic(host)] = [binding]
-        self._change(upserts)
-
-    def _grouped(self, values: dict[str, Any]) -> dict[str, Any]:
-        """`groups` with the number of the set, which is new if nobody had it before."""
-        if "groups" not in values:
-            return values
-        groups = tuple(sorted(values["groups"]))
-        if groups not in self.identities:
-            number = self.identities[groups] = len(self.identities)
-            self._change({members_topic(group): [Membership(f"{group}/{number}", group, number)] for group in groups})
-        return values | {"groups": groups, "identity": self.identities[groups]}
-
-    def group(self, name: str, *rules: Rule, stateful: bool = True) -> None:
-        self._change({group_topic(name): [Group(name, 500 + len(self.topics), stateful), *rules]})
-
-    def rule(self, number: int, group: str, **values: Any) -> None:
-        rule = replace_struct(Rule(f"r{number}", 700 + number, group, "ingress", 4), **values)
-        self._change({group_topic(group): [rule]})
-
-    def delete_rule(self, number: int, group: str) -> None:
-        self._change({}, {group_topic(group): [Ref("rule", f"r{number}")]})
-
-    def addresses(self, name: str, *prefixes: str) -> None:
-        self._change({addresses_topic(name): [AddressGroup(name, 600, prefixes)]})
-
-    def delete(self, name: str) -> None:
-        self.bind(name, None)
-        del self.ports[name]
-
-    def update_segment(self, name: str, **values: Any) -> None:
-        old = self.topics[segment_topic(name)][Ref("segment", name)]
-        self._change({segment_topic(name): [replace_struct(old, **values)]})
-
-    def _change(self, upserts: dict[str, list[Any]], deletes: dict[str, list[Ref]] | None = None) -> None:
-        deletes = deletes or {}
-        for topic in sorted(upserts.keys() | deletes.keys()):
-            objects = self.topics.setdefault(topic, {})
-            for name in deletes.get(topic, []):
-                objects.pop(name, None)
-            objects.update({ref(thing): thing for thing in upserts.get(topic, [])})
-            self.versions[topic] = self.versions.get(topic, 0) + 1
-            if topic in self.bound:
-                gone = tuple(deletes.get(topic, []))
-                self._world.say(
-                    "feed", FeedMessages((Update(topic, self.versions[topic], tuple(upserts.get(topic, [])), gone),))
-                )
-
-    # --- the calls
-
-    def call(self, request: Any) -> Any:
-        self.calls.append(request)
-        match request:
-            case rpc.Report(topics=known):
-                return rpc.ReportReply(tuple(t for t, v in known.items() if self.versions.get(t, 0) != v))
-            case rpc.Subscribe(topics=known, drop=drop):
-                self.bound = (self.bound - set(drop)) | known.keys()
-                return rpc.SubscribeReply(
-                    tuple(
-                        Snapshot(topic, self.versions.get(topic, 0), tuple(self.topics.get(topic, {}).values()))
-                        for topic, version in known.items()
-                        if version != self.versions.get(topic, 0)
-                    )
-                )
-            case rpc.Claim(ports=names):
-                return rpc.ClaimReply({name: self._claim(name) for name in names})
-            case rpc.Wired():
-                states = [(name, "up") for name in request.up] + [(name, "down") for name in request.down]
-                states += [(name, "unplugged") for name in request.unplugged]
-                return rpc.WiredReply(tuple(name for name, state in states if not self._wired(name, state)))
-        raise AssertionError(request)
-
-    def _claim(self, name: str) -> str:
-        port = self.ports.get(name)
-        if port is None:
-            return "unknown"
-        if port.host not in (None, HERE):
-            return "elsewhere"
-        if port.host is None:
-            self.bind(name, HERE, claimed=True)
-        return "claimed"
-
-    def _wired(self, name: str, state: str) -> bool:
-        port = self.ports.get(name)
-        if port is None or port.host != HERE:
-            return False
-        port.status = "ACTIVE" if state == "up" else "DOWN"
-        if state == "unplugged" and port.claimed:
-            self.bind(name, None)
-        return True
 
 
 class FakeSwitch:
@@ -245,7 +68,12 @@ class FakeSwitch:
 
     def connect(self) -> None:
         self.connection += 1
-        self._world.say("switch", Connected(self.connection, dict(self.flows), dict(self.groups)))
+        self._world.say("switch", Connected(self.connection, *self.dump()))
+
+    def dump(self) -> tuple[dict[bytes, bytes], dict[int, bytes], dict[bytes, bytes]]:
+        """Flows of ours, groups, flows of others."""
+        ours = {key: body for key, body in self.flows.items() if body[0] == MARKER}
+        return ours, dict(self.groups), {key: body for key, body in self.flows.items() if body[0] != MARKER}
 
     def restart(self) -> None:
         self.flows.clear()
@@ -253,8 +81,11 @@ class FakeSwitch:
         self._world.say("switch", Disconnected("restart"))
         self.connect()
 
-    def submit(self, batch: Batch | Flush) -> None:
+    def submit(self, batch: Order) -> None:
         if batch.connection != self.connection:
+            return
+        if isinstance(batch, Audit):
+            self._world.say("switch", Audited(self.connection, *self.dump()))
             return
         if isinstance(batch, Flush):
             self._world.flush(batch.zones)
@@ -266,7 +97,7 @@ class FakeSwitch:
             self._world.say("switch", Rejected(batch.id, refused))
             return
         self.groups |= {group.id: group.body for group in batch.groups}
-        for key in batch.stale:
+        for key in (*batch.stale, *batch.foreign):
             self.flows.pop(key, None)
         self.flows |= {flow.key: flow.body for flow in batch.flows}
         self.cookies |= {flow.key: flow.cookie for flow in batch.flows}
@@ -293,13 +124,19 @@ class World:
         """The MACs of which the agent told the wire that they are here."""
         self.ofports = 10
         self.connected = False
+        self.disk = b""
+        """The agent's last known topology."""
+        self.unanswered: list[Call] | None = None
+        """What was asked while no controller is there."""
         self.start()
 
     def start(self) -> None:
         """The agent (re)starts: what it asked before is nobody's business any more, the broker's queue stays."""
         keep = self.queues.get("feed", deque())
         self.queues.clear()
-        self.core = Core(SETTINGS, self.now)
+        self.unanswered = None if self.unanswered is None else []
+        self.peers = frozenset()
+        self.core = Core(SETTINGS, self.now, remembered.read(self.disk, HERE) if self.disk else None)
         self._seen = self.rows.snapshot()
         self.say("database", Loaded(self.rows.initial()))
         self.say("feed", FeedUp(fresh=not self.controller.bound))
@@ -347,12 +184,31 @@ class World:
         self.say("feed", FeedDown("gone"))
         self.say("feed", FeedUp(fresh))
 
+    def controllers_go(self) -> None:
+        """Nobody answers from now on."""
+        self.unanswered = self.unanswered or []
+
+    def run_headless(self) -> None:
+        """Nobody answers, and the agent begins anew with what it remembers."""
+        self.controllers_go()
+        self.start()
+        for source in ("database", "switch"):
+            self.deliver(source, 9)
+        self.pause(AWAY)
+
+    def controllers_come(self) -> None:
+        """They are back, and are asked all that waits."""
+        waiting, self.unanswered = self.unanswered or [], None
+        for call in waiting:
+            self._perform(call)
+
     # --- running
 
     def step(self, events: list[Event]) -> list[Any]:
         effects = []
         for effect in self.core.step(events, self.now):
-            effects.append(effect)
+            if not isinstance(effect, Remember):  # which concerns nobody outside
+                effects.append(effect)
             self._perform(effect)
         for port in self.core.bindings:
             zone = self.core.engine.fact(Ref("zone", port))
@@ -374,6 +230,12 @@ class World:
 
     def _perform(self, effect: Any) -> None:
         match effect:
+            case Call() if self.unanswered is not None:
+                self.unanswered.append(effect)
+            case Remember(records) if self.disk:
+                self.disk += remembered.tail(records)
+            case Remember():
+                self.disk = remembered.base(HERE, self.core.topics.snapshots())
             case Call(kind, request):
                 self.say(kind, Answer(kind, request, self.controller.call(request), None))
             case Submit(order):
@@ -496,7 +358,3 @@ class World:
         missing = {name for name, port in self.controller.ports.items() if port.host == HERE} - self.zones().keys()
         assert not missing, f"ports without a conntrack zone: {missing}"
         assert self.peers == self.core.engine.peers
-
-
-def replace_struct(thing: Any, **values: Any) -> Any:
-    return msgspec.structs.replace(thing, **values)

@@ -154,12 +154,15 @@ def test_ports_of_fragments_are_shown_and_packets_not_asked_for() -> None:
     assert "OFPSCFC_BAD_FLAGS" in str(events[1])
 
 
-def test_dump_is_asked_by_the_cookies_marker() -> None:
-    """Foreign flows are not even asked for."""
+def test_dump_is_asked_of_everything() -> None:
+    """Whose cookie it is does not matter: foreign flows are told too, apart."""
     talk = Talk()
     talk.hear(hello())
     request = talk.said()[-1]
-    assert struct.unpack_from("!QQ", request, 32) == (0x5E << 56, 0xFF << 56)
+    assert struct.unpack_from("!QQ", request, 32) == (0, 0)
+    strange = Flow(0, 7, 0x1234, match(in_port=3), (Output(1),))
+    (event,) = talk.hear(options(), dump_of_groups(), dump_of_flows(flow(1), strange))
+    assert event == Connected(1, {flow(1).key: flow(1).body}, {}, {strange.key: strange.body})
 
 
 def test_option_is_mapped_when_it_is_missing() -> None:

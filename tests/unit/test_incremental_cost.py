@@ -4,7 +4,7 @@ import msgspec
 
 from openflow.facts import Fact, Plug, Posture, Self, TunnelPort, Zone
 from openflow.incremental import Delta, Engine
-from selvedge.topology import Binding, Endpoint, Group, Host, Membership, Ref, Rule
+from selvedge.topology import Binding, Endpoint, Group, Host, Membership, Pair, Ref, Rule
 from tests.unit.test_incremental import HOSTS, a_segment
 
 DEFAULT = (
@@ -145,6 +145,21 @@ def test_a_rule_concerns_the_policies_that_have_it() -> None:
         engine.apply(upserts, deletes)
         delta = engine.recompute()
         assert delta.compiled == {("policy", 1)} and len(delta.flows) == 2 and set(_tables(delta)) == {75}
+
+
+def test_what_came_and_went_in_between_costs_nothing() -> None:
+    """A port has fifty allowed addresses one after the other before anybody compiles: as much work as one change, and
+    nothing for the addresses that it has no more."""
+    engine, counts = _populated(), []
+    for changes in (1, 50):
+        for number in range(changes):
+            address = f"10.9.{changes}.{number}"
+            engine.apply([msgspec.structs.replace(_port(1), pairs=(Pair("", f"{address}/32"),))])
+        before = engine.compilations
+        delta = engine.recompute()
+        counts.append(engine.compilations - before)
+        assert engine.compilations - before == len(delta.compiled)
+    assert 0 < counts[1] <= counts[0] + 1  # the address before is one that was there
 
 
 def test_an_equal_state_costs_nothing() -> None:

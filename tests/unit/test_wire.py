@@ -96,6 +96,11 @@ def endpoints(count: int) -> tuple[Endpoint, ...]:
     )
 
 
+def sealed(form: bytes, body: bytes) -> bytes:
+    """A message with a right checksum around anything."""
+    return bytes((wire.SCHEMA,)) + form + b"%08x" % zlib.crc32(form + body) + body
+
+
 @given(UPDATES)
 def test_an_update_comes_back_as_it_was(update: Update) -> None:
     back = wire.decode(wire.from_text(wire.to_text(wire.encode(update))), Update)
@@ -114,24 +119,35 @@ def test_a_large_snapshot_is_deflated_and_comes_back() -> None:
 def test_a_small_message_is_plain_json() -> None:
     data = wire.encode(Update("hosts", 1, (Host("hv1", 1, "10.0.0.1"),)))
     assert data[:2] == bytes((wire.SCHEMA, ord("J")))
-    assert json.loads(data[2:])["upserts"][0] == {"type": "host", "id": "hv1", "key": 1, "tunnel_ip": "10.0.0.1"}
+    assert json.loads(data[wire.HEAD :])["upserts"][0] == {
+        "type": "host",
+        "id": "hv1",
+        "key": 1,
+        "tunnel_ip": "10.0.0.1",
+    }
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "truncated"),
-        (b"\x02", "truncated"),
-        (b"\x01J{}", "schema 1"),
-        (b"\x03J{}", "schema 3"),
-        (b"\x02Q{}", "unknown form"),
-        (b"\x02J{", "not a Update"),
-        (b'\x02J{"type":"update","topic":"t","version":"one"}', "not a Update"),
-        (b'\x02J{"type":"snapshot","topic":"t","version":1}', "not a Update"),
-        (b'\x02J{"type":"update","topic":"t","version":1,"upserts":[{"type":"router","id":"r"}]}', "not a Update"),
-        (b"\x02J\xff\xfe", "not a Update"),
-        (b"\x02Zgarbage", "not a Update"),
-        (b"\x02Z" + zlib.compress(b"{}" * 100)[:-3], "truncated or too large"),
+        (b"\x03", "truncated"),
+        (b"\x03J1234567", "truncated"),
+        (b"\x02J{}", "schema 2"),
+        (b"\x04J{}", "schema 4"),
+        (b"\x03J00000000{}", "checksum"),
+        (sealed(b"Q", b"{}"), "unknown form"),
+        (sealed(b"J", b"{"), "not a Update"),
+        (sealed(b"J", b'{"type":"update","topic":"t","version":"one"}'), "not a Update"),
+        (sealed(b"J", b'{"type":"snapshot","topic":"t","version":1}'), "not a Update"),
+        (sealed(b"J", b'{"type":"update","topic":"t","version":1,"upserts":[{"type":"router"}]}'), "not a Update"),
+        (sealed(b"J", b'{"type":"update","topic":"t","version":1,"new":' + b"[" * 100_000), "not a Update"),
+        (sealed(b"J", b"\xff\xfe"), "not a Update"),
+        (sealed(b"J", b'{"type":"update","topic":"\\ud800","version":1}'), "not a Update"),
+        (sealed(b"J", b'{"type":"update","topic":"t","version":' + b"9" * 5000 + b"}"), "not a Update"),
+        (sealed(b"J", b'{"type":"update","topic":"t","version":1e400}'), "not a Update"),
+        (sealed(b"Z", b"garbage"), "not a Update"),
+        (sealed(b"Z", zlib.compress(b"{}" * 100)[:-3]), "truncated or too large"),
     ],
 )
 def test_what_is_not_ours_is_unreadable_and_says_why(data: bytes, reason: str) -> None:
@@ -142,10 +158,23 @@ def test_what_is_not_ours_is_unreadable_and_says_why(data: bytes, reason: str) -
 def test_a_bomb_is_refused_before_it_fills_the_memory() -> None:
     bomb = zlib.compress(b" " * (wire.LARGEST + 1))
     with pytest.raises(wire.Unreadable, match="too large"):
-        wire.decode(b"\x02Z" + bomb, Update)
+        wire.decode(sealed(b"Z", bomb), Update)
 
 
-@given(st.binary(max_size=200))
+@given(UPDATES, st.data())
+def test_a_message_with_any_bit_turned_or_its_end_cut_off_is_refused(update: Update, data: st.DataObject) -> None:
+    """Else a host would believe another address, at the right version, and nothing would ever heal it."""
+    sound = wire.encode(update)
+    bit = data.draw(st.integers(0, len(sound) * 8 - 1))
+    altered = bytearray(sound)
+    altered[bit // 8] ^= 1 << bit % 8
+    cut = data.draw(st.integers(0, len(sound) - 1))
+    for broken in (bytes(altered), sound[:cut], sound + b"}"):
+        with pytest.raises(wire.Unreadable):
+            wire.decode(broken, Update)
+
+
+@given(st.binary(max_size=200) | st.builds(sealed, st.sampled_from([b"J", b"Z"]), st.binary(max_size=200)))
 def test_any_bytes_are_decoded_or_refused_and_never_anything_else(data: bytes) -> None:
     try:
         wire.decode(data, Update)
@@ -175,7 +204,20 @@ def test_transport_urls_in_their_two_dialects(url: str, amqp: list[str]) -> None
     assert list(amqp_urls(url)) == amqp
 
 
-def test_a_transport_url_of_another_kind_is_an_error_that_tells_no_password() -> None:
-    with pytest.raises(ValueError, match="rabbit://") as caught:
-        amqp_urls("http://user:secret@h/")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://user:secret@h/", "rabbit://"),
+        ("rabbit://user:secret/x@h/", "%2F"),
+        ("rabbit://user:secret,x@h/", "%2C"),
+        ("rabbit://user:x@:5/", "no name"),
+    ],
+)
+def test_a_transport_url_of_another_kind_is_an_error_that_tells_no_password(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        amqp_urls(url)
     assert "secret" not in str(caught.value)
+
+
+def test_with_tls_a_host_without_a_port_has_another_one() -> None:
+    assert amqp_urls("rabbit://u:p@a,b:1/", 5671) == ("amqp://u:p@a:5671/%2F", "amqp://u:p@b:1/%2F")

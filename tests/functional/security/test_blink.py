@@ -11,6 +11,8 @@ from devstack.labs.vm import Vm
 from tests.functional.security.flood import Flood, Lane
 from tests.functional.verbs import World, allow
 
+pytestmark = pytest.mark.alone
+
 CHANGES = 200
 
 PAUSE = 0.03
