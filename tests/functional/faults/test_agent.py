@@ -18,6 +18,8 @@ from tests.functional.faults.looking import picture, same_again, settled
 from tests.functional.faults.traffic import Traffic, lost_nothing
 from tests.functional.verbs import World
 
+pytestmark = pytest.mark.alone
+
 CRASHES = 100
 LONGEST = 0.8
 """Seconds until the last instant at which a start is killed: a little beyond its end, and not for long."""

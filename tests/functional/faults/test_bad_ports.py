@@ -16,6 +16,8 @@ from tests.functional.faults.looking import Meter, Spent, until
 from tests.functional.faults.traffic import Traffic, lost_nothing
 from tests.functional.verbs import World
 
+pytestmark = pytest.mark.alone
+
 HERTZ = 10.0
 FLAPS = 3.0
 """Seconds of flapping."""

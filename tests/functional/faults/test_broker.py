@@ -239,7 +239,8 @@ def test_an_agent_that_stood_still_while_its_queue_overflowed_catches_up(many: W
             with ThreadPoolExecutor(len(apis)) as pool:
                 list(pool.map(change, range(len(apis))))
             with closing(connect(broker.url, "test")) as connection:
-                assert connection.channel().queue_declare(queue, passive=True).message_count == 20
+                channel = connection.channel()
+                wait_for("a full queue", lambda: channel.queue_declare(queue, passive=True).message_count == 20)
         finally:
             agent.resume()
             control(broker, "clear_policy", "short")

@@ -25,6 +25,8 @@ from tests.functional.faults.wire_proxy import WireProxy
 from tests.functional.feed_ends import Host, until
 from tests.functional.verbs import World
 
+pytestmark = pytest.mark.alone
+
 KILLS, CALLERS = 6, 16
 TAKEN_OVER = 1.0
 """Seconds within which the others publish and answer what a dead controller left."""

@@ -20,6 +20,8 @@ from devstack.labs.process import wait_for
 from tests.functional.faults.watching import Pinging
 from tests.functional.verbs import World
 
+pytestmark = pytest.mark.alone
+
 PROMPT = 12.0
 """Seconds within which every answer has come, a frozen server included: a statement's five, a connection's three, and
 what a busy machine adds."""

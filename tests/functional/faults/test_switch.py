@@ -14,6 +14,8 @@ from tests.functional.faults.looking import Meter, picture, same_again, settled
 from tests.functional.faults.traffic import Traffic, lost_nothing
 from tests.functional.verbs import World
 
+pytestmark = pytest.mark.alone
+
 
 def populated(world: World) -> tuple[Vm, Vm, Vm]:
     """A port on each host of an overlay, and one of a VLAN on hv1."""
